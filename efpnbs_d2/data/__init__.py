@@ -1,0 +1,19 @@
+"""Data sets; importing this package registers every published split with Detectron2."""
+
+from .catalog import (
+    class_names,
+    read_dataset,
+    register_published_datasets,
+    register_tiny_dataset,
+)
+from .report import DataFormatError, ReadReport
+
+__all__ = [
+    "DataFormatError",
+    "ReadReport",
+    "class_names",
+    "read_dataset",
+    "register_tiny_dataset",
+]
+
+register_published_datasets()
