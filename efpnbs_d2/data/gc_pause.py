@@ -20,4 +20,9 @@ def gc_paused() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            if gc.get_freeze_count() == 0:
+                # Moves the new objects to the oldest generation at once; enabling alone would
+                # walk every one of them now.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()

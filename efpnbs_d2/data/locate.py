@@ -1,7 +1,7 @@
 """Finding the files of a published split under the folder of all data sets."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from .splits import Split
 
@@ -34,13 +34,13 @@ def locate_split(split: Split, root: str) -> tuple[str | None, list[str]]:
         exists = os.path.isfile if split.format == "coco" else os.path.isdir
         found = _existing(root, homes, split.annotations, exists)
         if not found:
-            raise _not_found(split, root, "annotations", split.annotations)
+            raise _not_found(split, root, "annotations", split.homes, split.annotations)
         home, annotations = found[0]
-        # Images beside the annotations come first, but v1 and v2 of AI-TOD share theirs.
-        homes = (home, *(other for other in homes if other != home))
+        others = [other for other in homes if other != home] if split.shared_images else []
+        homes = (home, *others)
     images = [path for _, path in _existing(root, homes, split.images, os.path.isdir)]
     if not images:
-        raise _not_found(split, root, "images", split.images)
+        raise _not_found(split, root, "images", homes, split.images)
     return annotations, images
 
 
@@ -53,13 +53,19 @@ def _existing(
     return [(home, path) for home, path in candidates if exists(path)]
 
 
-def _not_found(split: Split, root: str, kind: str, names: Sequence[str]) -> ValueError:
+def _not_found(
+    split: Split, root: str, kind: str, homes: Sequence[str], names: Sequence[str]
+) -> ValueError:
     setting = os.environ.get(ROOT_VARIABLE)
     state = "" if os.path.isdir(root) else " (which does not exist)"
+    folders = [os.path.abspath(root) + state, *(home for home in homes if home)]
     return ValueError(
-        f"Found no {kind} of '{split.name}'. Looked for: "
-        f"{', '.join(os.path.normpath(name) for name in names)}; in {os.path.abspath(root)}{state}"
-        f" and its folders {', '.join(home for home in split.homes if home)}. Put the files there "
-        f"as datasets/README.md describes, or set {ROOT_VARIABLE} (now "
-        f"{setting if setting else 'not set, so ./datasets'}) to the folder that holds them."
+        f"Found no {kind} of '{split.name}'. Looked for {_listing(map(os.path.normpath, names))} "
+        f"in {_listing(folders)}. Put the files there as datasets/README.md describes, or set "
+        f"{ROOT_VARIABLE} (now {setting or 'not set, so ./datasets'}) to the folder that holds "
+        "them."
     )
+
+
+def _listing(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))

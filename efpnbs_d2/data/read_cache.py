@@ -60,8 +60,10 @@ def list_folder(folder: str, suffixes: Sequence[str]) -> FolderListing:
     return FolderListing(names, fingerprint, settled=newest < now - _SETTLE_SECONDS)
 
 
-def load_arrays(key: Sequence[str], fingerprint: str) -> dict[str, np.ndarray] | None:
-    """The arrays stored under the key with the same fingerprint, or None."""
+def load_arrays(
+    key: Sequence[str], fingerprint: str, names: Sequence[str]
+) -> dict[str, np.ndarray] | None:
+    """The arrays of these names stored under the key with the same fingerprint, or None."""
     path = _cache_path(key)
     if path is None:
         return None
@@ -69,7 +71,7 @@ def load_arrays(key: Sequence[str], fingerprint: str) -> dict[str, np.ndarray] |
         with np.load(path, allow_pickle=False) as stored:
             if stored["fingerprint"].item() != fingerprint:
                 return None
-            return {name: stored[name] for name in stored.files if name != "fingerprint"}
+            return {name: stored[name] for name in names}
     except FileNotFoundError:
         return None
     # A damaged archive can raise nearly anything from the zip and array readers.

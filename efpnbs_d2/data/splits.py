@@ -53,7 +53,8 @@ class Split:
         homes: folders to look in, relative to the folder of all data sets.
         annotations: names of the JSON file, or of the folder of text files, relative to a home;
             empty for a split published without labels.
-        images: names of the folder of images, relative to a home.
+        images: names of the folder of images, relative to the home of the annotations.
+        shared_images: the images may also lie in another home than the annotations.
         merged: name in the file -> name in ``classes``, where the file is finer.
     """
 
@@ -64,6 +65,7 @@ class Split:
     homes: tuple[str, ...]
     annotations: tuple[str, ...]
     images: tuple[str, ...]
+    shared_images: bool = False
     merged: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -110,28 +112,35 @@ def _aitod(version: int, split: str, *names: str) -> Split:
             for part in parts.get(split, (split, "trainval"))
             for pattern in ("images/{}", "images/{}/images", "{}", "{}/images")
         ),
+        # v2 relabels the images of v1.
+        shared_images=True,
     )
 
 
-def _tinyperson(split: str, annotations: tuple[str, ...], images: tuple[str, ...]) -> Split:
+_TINYPERSON_HOMES = (
+    "tiny_set",
+    "TinyPerson/tiny_set",
+    "tinyperson/tiny_set",
+    "TinyPerson",
+    "tinyperson",
+    "",
+)
+
+
+def _tinyperson(
+    split: str, *annotations: str, images: str, homes: tuple[str, ...] = _TINYPERSON_HOMES
+) -> Split:
     return Split(
         name=f"tinyperson_{split}",
         protocol="tinyperson",
         format="coco",
         classes=("person",),
-        homes=(
-            "tiny_set",
-            *(f"{name}{inner}" for name in ("TinyPerson", "tinyperson", "tiny_person")
-              for inner in ("/tiny_set", "")),
-        ),
+        homes=homes,
         annotations=annotations,
-        images=images,
+        images=(images,),
         merged=_TINYPERSON_MERGED,
-    )  # fmt: skip
+    )
 
-
-_CORNER = "annotations/corner/task/tiny_set_{}_sw640_sh512_all.json"
-_ERASED = "erase_with_uncertain_dataset"
 
 SPLITS: tuple[Split, ...] = (
     _tinyscenes("train"),
@@ -154,17 +163,22 @@ SPLITS: tuple[Split, ...] = (
     _visdrone("val", "val"),
     _visdrone("test_dev", "test-dev"),
     _visdrone("test_challenge", "test-challenge", labelled=False),
-    _tinyperson("train", ("annotations/tiny_set_train.json",), ("train",)),
-    _tinyperson("train_dense", ("annotations/tiny_set_train_with_dense.json",), ("train",)),
-    _tinyperson(
-        "test", ("annotations/task/tiny_set_test_all.json", "annotations/tiny_set_test.json"),
-        ("test",),
-    ),
-    # The authors train on tiles of images whose ignore regions are painted over.
+    _tinyperson("train", "annotations/tiny_set_train.json", images="train"),
+    _tinyperson("train_dense", "annotations/tiny_set_train_with_dense.json", images="train"),
+    _tinyperson("test", "annotations/task/tiny_set_test_all.json", images="test"),
     _tinyperson(
         "tiles_train",
-        (f"{_ERASED}/{_CORNER.format('train')}", _CORNER.format("train")),
-        (f"{_ERASED}/train", "train"),
+        "annotations/corner/task/tiny_set_train_sw640_sh512_all.json",
+        images="train",
+        # The authors train on tiles of images whose ignore regions are painted over.
+        homes=(
+            *(f"{home}/erase_with_uncertain_dataset" for home in _TINYPERSON_HOMES),
+            *_TINYPERSON_HOMES,
+        ),
     ),
-    _tinyperson("tiles_test", (_CORNER.format("test"),), ("test",)),
-)  # fmt: skip
+    _tinyperson(
+        "tiles_test",
+        "annotations/corner/task/tiny_set_test_sw640_sh512_all.json",
+        images="test",
+    ),
+)

@@ -107,6 +107,7 @@ def _usable_images(folder: VisDroneFolder, table: VisDroneTable, report: ReadRep
         path = os.path.join(folder.images, name)
         report.drop_image("second of one name", path, name, "one image per annotation file", 0)
     usable = np.zeros(len(folder.stems), dtype=bool)
+    readable = table.sizes.min(axis=1) > 0
     for index, stem in enumerate(folder.stems):
         boxes = int(table.counts[index])
         if stem not in folder.image_names:
@@ -115,7 +116,7 @@ def _usable_images(folder: VisDroneFolder, table: VisDroneTable, report: ReadRep
         elif folder.annotations is not None and stem not in folder.text_names:
             place, found = folder.image_path(stem), f"no {stem}.txt in {folder.annotations}"
             report.drop_image("without annotation file", place, found, "one per image", boxes)
-        elif not table.sizes[index].all():
+        elif not readable[index]:
             place = folder.image_path(stem)
             report.drop_image("unreadable", place, "no readable image", "an image file", boxes)
         else:

@@ -7,7 +7,7 @@ Boxes are xywh in pixels of the original image.
 import json
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class VisDroneTable:
     counts: np.ndarray
     rows: np.ndarray
     broken: list[list[Any]]
+    ARRAYS: ClassVar = ("sizes", "counts", "rows", "broken")
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         # Official files hold integers only, and those take half the space and time.
@@ -79,7 +80,7 @@ class VisDroneFolder:
         folders = [os.path.abspath(f) for f in (self.images, self.annotations) if f is not None]
         key = (_CACHE_VERSION, str(self.num_classes), *folders)
         fingerprint = " ".join(listing.fingerprint for listing in self._listings)
-        arrays = load_arrays(key, fingerprint)
+        arrays = load_arrays(key, fingerprint, VisDroneTable.ARRAYS)
         if arrays is not None:
             return VisDroneTable.from_arrays(arrays)
         table = self._parse()
