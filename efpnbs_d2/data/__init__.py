@@ -1,14 +1,12 @@
 """Data sets; importing this package registers every published split with Detectron2."""
 
-import os
-
 from .catalog import (
     class_names,
     read_dataset,
     register_published_datasets,
     register_tiny_dataset,
 )
-from .own_datasets import OWN_DATASETS_VARIABLE, register_own_datasets
+from .own_datasets import register_datasets_of_environment, register_own_datasets
 from .report import DataFormatError, ReadReport
 
 __all__ = [
@@ -21,5 +19,4 @@ __all__ = [
 ]
 
 register_published_datasets()
-if os.environ.get(OWN_DATASETS_VARIABLE):
-    register_own_datasets(os.environ[OWN_DATASETS_VARIABLE])
+register_datasets_of_environment()

@@ -7,10 +7,21 @@ import yaml  # type: ignore[import-untyped]
 
 from .catalog import register_tiny_dataset
 
-__all__ = ["OWN_DATASETS_VARIABLE", "register_own_datasets"]
+__all__ = ["OWN_DATASETS_VARIABLE", "register_datasets_of_environment", "register_own_datasets"]
 
-# Names the file that is registered when the package is imported, also in worker processes.
 OWN_DATASETS_VARIABLE = "EFPNBS_DATASETS"
+
+
+def register_datasets_of_environment() -> list[str]:
+    """Register the file that ``EFPNBS_DATASETS`` names, if it is set.
+
+    Called when the package is imported, so that every command and worker process knows the names.
+
+    Raises:
+        ValueError: as :func:`register_own_datasets`.
+    """
+    path = os.environ.get(OWN_DATASETS_VARIABLE)
+    return register_own_datasets(path) if path else []
 
 
 def register_own_datasets(path: str) -> list[str]:
