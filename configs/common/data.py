@@ -1,0 +1,35 @@
+"""Loaders without their data set: a config sets names, crops and batch size."""
+
+import detectron2.data.transforms as T
+from detectron2.config import LazyCall as L
+from detectron2.data import (
+    build_detection_test_loader,
+    build_detection_train_loader,
+    get_detection_dataset_dicts,
+)
+from omegaconf import OmegaConf
+
+from efpnbs_d2.data.mapper import TinyObjectMapper
+
+dataloader = OmegaConf.create()
+
+dataloader.train = L(build_detection_train_loader)(
+    dataset=L(get_detection_dataset_dicts)(names="???"),
+    mapper=L(TinyObjectMapper)(
+        is_train=True,
+        augmentations=[L(T.RandomFlip)(horizontal=True)],
+        image_format="BGR",
+    ),
+    total_batch_size=8,
+    num_workers=2,
+)
+
+dataloader.test = L(build_detection_test_loader)(
+    dataset=L(get_detection_dataset_dicts)(names="???", filter_empty=False),
+    mapper=L(TinyObjectMapper)(
+        is_train=False,
+        augmentations=[],  # native resolution: shrinking makes tiny objects vanish
+        image_format="${...train.mapper.image_format}",
+    ),
+    num_workers=2,
+)

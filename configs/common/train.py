@@ -1,0 +1,24 @@
+"""How a run is trained: Detectron2's common options and ours, one comment each."""
+
+train = dict(
+    output_dir="./output",
+    # Weights to start from: a file, or "" for random ones.
+    init_checkpoint="",
+    # True when `init_checkpoint` holds the bottom-up network only, such as ImageNet weights.
+    init_backbone_only=False,
+    max_iter=1000,
+    seed=0,
+    device="cuda",  # falls back to the CPU, with one line, where there is no GPU
+    # Mixed precision, on GPUs: dtype "float16" (with loss scaling) or "bfloat16".
+    amp=dict(enabled=False, dtype="float16"),
+    # Largest norm of the whole gradient; 0 clips nothing.
+    clip_grad_norm=0.0,
+    # Moving average of the weights: evaluated, and saved as `model_best`, in place of the raw ones.
+    ema=dict(enabled=False, decay=0.999),
+    ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
+    checkpointer=dict(period=1000, max_to_keep=2),
+    eval_period=1000,
+    # `model_best` is the checkpoint with the largest value of this.
+    best_metric="bbox/AP",
+    log_period=20,
+)

@@ -1,0 +1,7 @@
+"""Ablation: CEM alone on the embedded data set."""
+
+from ..common.parts import use_efpn_bs
+from .fpn_r18 import dataloader, lr_multiplier, model, optimizer, train
+
+use_efpn_bs(model, fbsm=False)
+train.output_dir = "output/tinyscenes/cem_r18"

@@ -1,0 +1,30 @@
+"""The stock FPN on a few hundred VisDrone images, on a CPU: ResNet-18 from scratch, small crops."""
+
+import detectron2.data.transforms as T
+from detectron2.config import LazyCall as L
+
+from ..common.parts import narrow, train_from_scratch, use_resnet
+from ..common.schedule import adamw, warmup_cosine
+from .fpn_r50 import dataloader, model, train
+
+use_resnet(model, 18)
+train_from_scratch(model)
+narrow(model, channels=128, fc_dim=512)
+model.proposal_generator.post_nms_topk = (1000, 1500)
+model.roi_heads.batch_size_per_image = 256
+
+dataloader.train.mapper.augmentations[0] = L(T.RandomCrop)(
+    crop_type="absolute", crop_size=(320, 320)
+)
+dataloader.train.total_batch_size = 4
+dataloader.train.num_workers = dataloader.test.num_workers = 2
+
+optimizer = adamw(lr=5e-4)
+lr_multiplier = warmup_cosine(warmup=0.05)
+
+train.init_checkpoint = ""
+train.init_backbone_only = False
+train.clip_grad_norm = 10.0
+train.max_iter = 500
+train.eval_period = train.checkpointer.period = 500
+train.output_dir = "output/visdrone/mini_fpn_r18"

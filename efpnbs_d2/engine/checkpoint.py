@@ -1,0 +1,128 @@
+"""Checkpoints that are whole or absent, say what they hold, and refuse another model's weights."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from torch import nn
+
+from ..inference.predictors import CARD_KEY
+
+# Parts that start as the identity (CEM, FBSM) or are running statistics (DCLoss): a stock
+# Detectron2 checkpoint has none of them and is still a whole start.
+OPTIONAL_PARTS = (".backbone.cem.", ".backbone.fbsm.", ".dc_loss.")
+
+
+class Checkpointer(DetectionCheckpointer):
+    """`DetectionCheckpointer` with atomic writes, a card and strict loading.
+
+    Source: the rules for missing and mismatched weights are our own.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        card: dict[str, Any] | None = None,
+        backbone_only: bool = False,
+        tag_last: bool = True,
+        **checkpointables: Any,
+    ):
+        """
+        Args:
+            model: the model whose weights are saved and loaded.
+            save_dir: folder of the checkpoints.
+            card: class names and input scale, written into every checkpoint under "efpnbs_d2".
+            backbone_only: the file to load declares only the bottom-up network (ImageNet weights).
+            tag_last: whether a save becomes the one that a resumed run continues from.
+            checkpointables: objects with `state_dict` that travel with the model.
+        """
+        super().__init__(model, save_dir, **checkpointables)
+        self.card = card or {}
+        self.backbone_only = backbone_only
+        self.tag_last = tag_last
+
+    def save(self, name: str, **extra: Any) -> None:
+        """Write `name`.pth whole or not at all.
+
+        Raises:
+            OSError: the disk is full or the folder not writable; earlier checkpoints are intact.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        data = {"model": self.model.state_dict(), CARD_KEY: self.card, **extra}
+        data |= {key: obj.state_dict() for key, obj in self.checkpointables.items()}
+        target = Path(self.save_dir, f"{name}.pth")
+        self.logger.info(f"Saving checkpoint to {target}")
+        write_atomically(target, lambda file: torch.save(data, file))
+        if self.tag_last:
+            tag = Path(self.save_dir, "last_checkpoint")
+            write_atomically(tag, lambda file: file.write(target.name.encode()))
+
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As Detectron2's.
+
+        Raises:
+            FileNotFoundError: there is no such local file.
+            ValueError: the file is no whole checkpoint, or belongs to another model.
+        """
+        if path and "://" not in path and not Path(path).is_file():
+            raise FileNotFoundError(f"checkpoint {path} not found")
+        return super().load(path, *args, **kwargs)
+
+    def _load_file(self, filename: str) -> Any:
+        try:
+            return super()._load_file(filename)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise ValueError(
+                f"{filename} is not a whole checkpoint ({str(error).splitlines()[0]}); "
+                "use another one of that folder"
+            ) from error
+
+    def _load_model(self, checkpoint: Any) -> Any:
+        incompatible = super()._load_model(checkpoint)
+        missing = [k for k in incompatible.missing_keys if not self._may_be_missing(k)]
+        problems = [
+            f"{key} is {found} in the file and {expected} in the model"
+            for key, found, expected in incompatible.incorrect_shapes
+        ]
+        problems += [f"{key} is missing in the file" for key in missing]
+        if problems:
+            more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+            raise ValueError(
+                "the checkpoint belongs to another model: " + "; ".join(problems[:5]) + more + ". "
+                "Use the config that it was trained with, or, for weights of the bottom-up network "
+                "only, set train.init_backbone_only=True (yacs: MODEL.WEIGHTS_BACKBONE_ONLY True)"
+            )
+        return incompatible
+
+    def _may_be_missing(self, key: str) -> bool:
+        if any(part in f".{key}" for part in OPTIONAL_PARTS):
+            return True
+        return self.backbone_only and not key.startswith("backbone.bottom_up.")
+
+
+def write_atomically(target: Path, write: Any) -> None:
+    """Call `write(file)` on a temporary file beside `target` and rename it when it is whole.
+
+    Raises:
+        OSError: with the path and the likely remedy; the temporary file is gone, `target` intact.
+    """
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    # torch.save turns a failed write into a RuntimeError of its zip writer.
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise OSError(
+            f"could not write {target}: {reason}; free disk space or choose another output folder"
+        ) from error

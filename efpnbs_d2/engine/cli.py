@@ -1,0 +1,137 @@
+"""The command line of `train_net.py`: a config, its overrides, one process or many."""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from detectron2.config import CfgNode, LazyConfig, get_cfg
+from detectron2.engine import default_argument_parser, default_setup, launch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ..config import add_efpnbs_config
+from .recipe import LazyRecipe, Recipe, YacsRecipe
+from .run import evaluate_checkpoint, train
+
+# What a user can cause; anything else is our own mistake and keeps its traceback.
+USER_ERRORS = (ValueError, FileNotFoundError, KeyError, OSError, FloatingPointError)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the command line and run it; a user's mistake ends in one sentence and exit code 1."""
+    parser = default_argument_parser()
+    parser.description = "Train or evaluate a detector for tiny objects."
+    parser.epilog = "example: train_net.py --config-file configs/tinyscenes/efpn_bs_r18.py"
+    args = parser.parse_args(argv)
+    try:
+        load_config(args.config_file, args.opts)  # fail before processes are started
+        launch(
+            _run,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
+    except torch.multiprocessing.ProcessRaisedException as error:
+        _exit(_last_line(str(error)))
+    except USER_ERRORS as error:
+        _exit(_last_line(_text(error)))
+
+
+def load_config(path: str, overrides: Sequence[str]) -> DictConfig | CfgNode:
+    """Read a config file and apply `key=value` overrides.
+
+    Args:
+        path: a LazyConfig (.py) or yacs (.yaml) file.
+        overrides: "key=value" (for yacs also "KEY", "VALUE" pairs); "+key=value" adds a key that
+            a LazyConfig does not spell out.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a key that the config does not have, or a value it cannot take.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"config file {path!r} not found; --config-file takes a .py or .yaml of configs/"
+        )
+    if path.endswith(".py"):
+        return _load_lazy(path, overrides)
+    if path.endswith((".yaml", ".yml")):
+        return _load_yacs(path, overrides)
+    raise ValueError(f"config file {path} must end in .py (LazyConfig) or .yaml (yacs)")
+
+
+def _load_lazy(path: str, overrides: Sequence[str]) -> DictConfig:
+    cfg = LazyConfig.load(path)
+    known = list(_keys(OmegaConf.to_container(cfg, resolve=False)))
+    for override in overrides:
+        key = override.partition("=")[0]
+        if "=" not in override:
+            raise ValueError(f"override {override!r} is not of the form key=value")
+        if not key.startswith("+") and OmegaConf.select(cfg, key, default=_MISSING) is _MISSING:
+            raise ValueError(
+                f"{path} has no key {key!r}{_did_you_mean(key, known)}; +{override} would add it"
+            )
+    try:
+        return LazyConfig.apply_overrides(cfg, list(overrides))
+    except (OmegaConfBaseException, KeyError) as error:
+        raise ValueError(f"cannot apply {' '.join(overrides)}: {error}") from error
+
+
+_MISSING = object()
+
+
+def _keys(node: Any, prefix: str = "") -> Iterator[str]:
+    for key, value in node.items() if isinstance(node, dict) else ():
+        yield f"{prefix}{key}"
+        yield from _keys(value, f"{prefix}{key}.")
+
+
+def _load_yacs(path: str, overrides: Sequence[str]) -> CfgNode:
+    cfg = get_cfg()
+    add_efpnbs_config(cfg)
+    pairs = [part for o in overrides for part in (o.split("=", 1) if "=" in o else [o])]
+    known = list(_keys(cfg))
+    try:
+        cfg.merge_from_file(path)
+        cfg.merge_from_list(pairs)
+    except (KeyError, AssertionError, ValueError) as error:
+        key = _text(error).rpartition(" ")[2]  # "Non-existent config key: X"
+        raise ValueError(f"{path}: {_text(error)}{_did_you_mean(key, known)}") from error
+    cfg.freeze()
+    return cfg
+
+
+def _did_you_mean(key: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _run(args: argparse.Namespace) -> None:
+    cfg = load_config(args.config_file, args.opts)
+    default_setup(cfg, args)
+    recipe: Recipe = LazyRecipe(cfg) if isinstance(cfg, DictConfig) else YacsRecipe(cfg)
+    if args.eval_only:
+        evaluate_checkpoint(recipe, resume=args.resume)
+    else:
+        train(recipe, resume=args.resume)
+
+
+def _text(error: BaseException) -> str:
+    # str() of a KeyError is the repr of its message.
+    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+
+
+def _last_line(text: str) -> str:
+    """Errors of data-loading workers arrive as a whole traceback; its last line says it all."""
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return lines[-1] if len(lines) > 1 and "Traceback" in text else text
+
+
+def _exit(message: str) -> NoReturn:
+    sys.exit(f"error: {message}")

@@ -1,0 +1,200 @@
+"""One run, read from either config system: what to build, and how to train it."""
+
+import logging
+from abc import ABC, abstractmethod
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, instantiate
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data.transforms import ResizeShortestEdge
+from detectron2.modeling import build_model
+from detectron2.solver import build_lr_scheduler, build_optimizer
+from omegaconf import DictConfig
+from torch import nn
+
+from ..data.mapper import TinyObjectMapper
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How one run is trained; `configs/common/train.py` explains each option."""
+
+    output_dir: str
+    init_checkpoint: str
+    init_backbone_only: bool
+    max_iter: int
+    device: str
+    amp_dtype: str | None
+    clip_grad_norm: float
+    ema_decay: float | None
+    checkpoint_period: int
+    checkpoints_kept: int
+    eval_period: int
+    best_metric: str
+    log_period: int
+    ddp: dict[str, Any]
+
+
+class Recipe(ABC):
+    """The parts of a run, built on demand."""
+
+    options: TrainOptions
+    train_names: tuple[str, ...]
+    test_names: tuple[str, ...]
+    # Channel order and test sizes (shortest edge and ceiling, px; 0 keeps the native size).
+    input_scale: dict[str, Any]
+
+    @abstractmethod
+    def build_model(self) -> nn.Module:
+        """The detector, on the CPU or the device of the config."""
+
+    @abstractmethod
+    def build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer: ...
+
+    @abstractmethod
+    def build_lr_scheduler(self, optimizer: torch.optim.Optimizer) -> Any:
+        """What `detectron2.engine.hooks.LRScheduler` takes."""
+
+    @abstractmethod
+    def build_train_loader(self) -> Any: ...
+
+    @abstractmethod
+    def build_test_loader(self, name: str) -> Any: ...
+
+
+class LazyRecipe(Recipe):
+    """A run described by a LazyConfig."""
+
+    def __init__(self, cfg: DictConfig):
+        missing = [
+            k
+            for k in ("model", "dataloader", "optimizer", "lr_multiplier", "train")
+            if k not in cfg
+        ]
+        if missing:
+            raise ValueError(
+                f"the config defines no {', '.join(missing)}; import it as "
+                "configs/tinyscenes/fpn_r18.py does"
+            )
+        self.cfg = cfg
+        train = cfg.train
+        self.options = TrainOptions(
+            output_dir=train.output_dir,
+            init_checkpoint=train.init_checkpoint,
+            init_backbone_only=train.init_backbone_only,
+            max_iter=train.max_iter,
+            device=available_device(train.device),
+            amp_dtype=train.amp.dtype if train.amp.enabled else None,
+            clip_grad_norm=train.clip_grad_norm,
+            ema_decay=train.ema.decay if train.ema.enabled else None,
+            checkpoint_period=train.checkpointer.period,
+            checkpoints_kept=train.checkpointer.max_to_keep,
+            eval_period=train.eval_period,
+            best_metric=train.best_metric,
+            log_period=train.log_period,
+            ddp=dict(train.ddp),
+        )
+        self.train_names = _names(cfg.dataloader.train.dataset.names)
+        self.test_names = _names(cfg.dataloader.test.dataset.names)
+        self.input_scale = {"format": cfg.dataloader.test.mapper.image_format, **self._test_size()}
+
+    def _test_size(self) -> dict[str, int]:
+        for augmentation in instantiate(self.cfg.dataloader.test.mapper.augmentations):
+            if isinstance(augmentation, ResizeShortestEdge):
+                return {
+                    "min_size_test": int(augmentation.short_edge_length[0]),
+                    "max_size_test": int(augmentation.max_size),
+                }
+        return {"min_size_test": 0, "max_size_test": 0}
+
+    def build_model(self) -> nn.Module:
+        try:
+            return instantiate(self.cfg.model).to(self.options.device)
+        except TypeError as error:
+            if "unexpected keyword argument" not in str(error):
+                raise
+            raise ValueError(f"the model's config has a key that nothing takes: {error}") from error
+
+    def build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        cfg = deepcopy(self.cfg.optimizer)
+        cfg.params.model = model
+        return instantiate(cfg)
+
+    def build_lr_scheduler(self, optimizer: torch.optim.Optimizer) -> Any:
+        return instantiate(self.cfg.lr_multiplier)
+
+    def build_train_loader(self) -> Any:
+        return instantiate(self.cfg.dataloader.train)
+
+    def build_test_loader(self, name: str) -> Any:
+        cfg = deepcopy(self.cfg.dataloader)  # the whole: its parts refer to each other
+        cfg.test.dataset.names = name
+        return instantiate(cfg.test)
+
+
+class YacsRecipe(Recipe):
+    """A run described by a yacs config."""
+
+    def __init__(self, cfg: CfgNode):
+        self.cfg = cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.DEVICE = available_device(cfg.MODEL.DEVICE)
+        cfg.freeze()
+        solver = cfg.SOLVER
+        self.options = TrainOptions(
+            output_dir=cfg.OUTPUT_DIR,
+            init_checkpoint=cfg.MODEL.WEIGHTS,
+            init_backbone_only=cfg.MODEL.WEIGHTS_BACKBONE_ONLY,
+            max_iter=solver.MAX_ITER,
+            device=cfg.MODEL.DEVICE,
+            amp_dtype="float16" if solver.AMP.ENABLED else None,
+            clip_grad_norm=0.0,  # SOLVER.CLIP_GRADIENTS is applied by Detectron2's optimizer
+            ema_decay=solver.EMA.DECAY if solver.EMA.ENABLED else None,
+            checkpoint_period=solver.CHECKPOINT_PERIOD,
+            checkpoints_kept=solver.CHECKPOINTS_KEPT,
+            eval_period=cfg.TEST.EVAL_PERIOD,
+            best_metric=cfg.TEST.BEST_METRIC,
+            log_period=20,
+            ddp={"broadcast_buffers": False},
+        )
+        self.train_names = tuple(cfg.DATASETS.TRAIN)
+        self.test_names = tuple(cfg.DATASETS.TEST)
+        self.input_scale = {
+            "format": cfg.INPUT.FORMAT,
+            "min_size_test": cfg.INPUT.MIN_SIZE_TEST,
+            "max_size_test": cfg.INPUT.MAX_SIZE_TEST,
+        }
+
+    def build_model(self) -> nn.Module:
+        return build_model(self.cfg)
+
+    def build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        return build_optimizer(self.cfg, model)
+
+    def build_lr_scheduler(self, optimizer: torch.optim.Optimizer) -> Any:
+        return build_lr_scheduler(self.cfg, optimizer)
+
+    def build_train_loader(self) -> Any:
+        mapper = TinyObjectMapper(self.cfg, is_train=True)
+        return build_detection_train_loader(self.cfg, mapper=mapper)
+
+    def build_test_loader(self, name: str) -> Any:
+        mapper = TinyObjectMapper(self.cfg, is_train=False)
+        return build_detection_test_loader(self.cfg, name, mapper=mapper)
+
+
+def available_device(name: str) -> str:
+    """`name`, or "cpu" (said in one line) when it is a GPU and there is none."""
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        logger.warning(f"No GPU for device {name!r}: running on the CPU, in float32")
+        return "cpu"
+    return name
+
+
+def _names(names: Any) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)

@@ -1,0 +1,199 @@
+"""Train or evaluate one recipe."""
+
+import logging
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from detectron2.engine import create_ddp_model, default_writers, hooks
+from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv_format
+from detectron2.layers import FrozenBatchNorm2d
+from detectron2.utils import comm
+from torch import nn
+
+from ..data import class_names
+from .checkpoint import Checkpointer
+from .hooks import BestCheckpointer, PredictionPreview, WeightAverage
+from .recipe import Recipe
+from .trainer import TinyTrainer
+
+logger = logging.getLogger(__name__)
+
+PREVIEW_IMAGES = 4
+
+
+def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
+    """Train a recipe to its last iteration.
+
+    Args:
+        recipe: what to build and how to train it.
+        resume: continue from the last whole checkpoint of the output folder, if there is one.
+
+    Returns:
+        The metrics of the last evaluation: {data set: {task: {metric: value}}}, or
+        {task: {metric: value}} for a single data set.
+
+    Raises:
+        ValueError, FileNotFoundError: classes, weights or data do not fit the config.
+        FloatingPointError: a loss became NaN or infinite.
+        OSError: a checkpoint could not be written.
+    """
+    options = recipe.options
+    card = describe(recipe)
+    model = recipe.build_model()
+    check_class_count(model, recipe.train_names + recipe.test_names)
+    check_random_layers(model, has_weights=bool(options.init_checkpoint))
+    logger.info(f"Model:\n{model}")
+
+    on_gpu = options.device.startswith("cuda")
+    optimizer = recipe.build_optimizer(model)
+    trainer = TinyTrainer(
+        create_ddp_model(
+            model, device_ids=[comm.get_local_rank()] if on_gpu else None, **options.ddp
+        ),
+        recipe.build_train_loader(),
+        optimizer,
+        amp_dtype=options.amp_dtype if on_gpu else None,
+        clip_grad_norm=options.clip_grad_norm,
+    )
+    checkpointer = Checkpointer(
+        model,
+        options.output_dir,
+        card=card,
+        backbone_only=options.init_backbone_only,
+        trainer=trainer,
+    )
+    average = WeightAverage(model, options.ema_decay) if options.ema_decay is not None else None
+    evaluated: nn.Module = average.averaged.module if average else model
+
+    results: dict[str, Any] = {}
+
+    def evaluate_now() -> dict[str, Any]:
+        results.clear()
+        results.update(evaluate(recipe, evaluated))
+        return results
+
+    trainer.register_hooks(
+        [
+            hooks.IterationTimer(),
+            hooks.LRScheduler(scheduler=recipe.build_lr_scheduler(optimizer)),
+            average,
+            hooks.PeriodicCheckpointer(
+                checkpointer, options.checkpoint_period, max_to_keep=options.checkpoints_kept
+            )
+            if comm.is_main_process()
+            else None,
+            PredictionPreview(
+                options.eval_period, evaluated, _preview_samples(recipe), card["class_names"]
+            )
+            if comm.is_main_process()
+            else None,
+            hooks.EvalHook(options.eval_period, evaluate_now),
+            BestCheckpointer(
+                options.eval_period,
+                Checkpointer(evaluated, options.output_dir, card=card, tag_last=False),
+                options.best_metric,
+            )
+            if comm.is_main_process()
+            else None,
+            hooks.PeriodicWriter(
+                default_writers(options.output_dir, options.max_iter), period=options.log_period
+            )
+            if comm.is_main_process()
+            else None,
+        ]
+    )
+    checkpointer.resume_or_load(options.init_checkpoint, resume=resume)
+    resumed = resume and checkpointer.has_checkpoint()
+    trainer.train(trainer.iter + 1 if resumed else 0, options.max_iter)
+    return results
+
+
+def evaluate(recipe: Recipe, model: nn.Module) -> dict[str, Any]:
+    """Evaluate `model` on every test set of the recipe; metrics as in `train`."""
+    results = OrderedDict()
+    for name in recipe.test_names:
+        evaluator = build_evaluator(name, model, recipe.options.output_dir)
+        results[name] = inference_on_dataset(model, recipe.build_test_loader(name), evaluator)
+        if comm.is_main_process():
+            print_csv_format(results[name])
+    return next(iter(results.values())) if len(results) == 1 else results
+
+
+def evaluate_checkpoint(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
+    """Load the recipe's weights (with `resume`, the output folder's last) and evaluate them.
+
+    Raises:
+        ValueError: no weights are named, or they belong to another model.
+        FileNotFoundError: the file of weights is missing.
+    """
+    options = recipe.options
+    model = recipe.build_model()
+    check_class_count(model, recipe.test_names)
+    checkpointer = Checkpointer(model, options.output_dir)
+    if not options.init_checkpoint and not (resume and checkpointer.has_checkpoint()):
+        raise ValueError(
+            "nothing to evaluate: name the weights with train.init_checkpoint=FILE "
+            "(yacs: MODEL.WEIGHTS FILE)"
+        )
+    checkpointer.resume_or_load(options.init_checkpoint, resume=resume)
+    return evaluate(recipe, model)
+
+
+def build_evaluator(name: str, model: Any, output_dir: str) -> COCOEvaluator:
+    """COCO metrics, scoring as many detections an image as the model may return."""
+    predictor = model.roi_heads.box_predictor
+    last = predictor[-1] if isinstance(predictor, nn.ModuleList) else predictor
+    folder = str(Path(output_dir, "inference", name))
+    return COCOEvaluator(
+        name, ("bbox",), output_dir=folder, max_dets_per_image=last.test_topk_per_image
+    )
+
+
+def describe(recipe: Recipe) -> dict[str, Any]:
+    """The card that checkpoints carry: `class_names` and `input`."""
+    return {"class_names": class_names(recipe.train_names[0]), "input": recipe.input_scale}
+
+
+def check_class_count(model: Any, data_names: tuple[str, ...]) -> None:
+    """Refuse a model whose class count is not the data's.
+
+    Raises:
+        ValueError: with both counts and the key to set.
+    """
+    found = model.roi_heads.num_classes
+    for name in data_names:
+        expected = len(class_names(name))
+        if expected != found:
+            raise ValueError(
+                f"the model has {found} classes and {name} has {expected}: set "
+                f"model.roi_heads.num_classes={expected} "
+                f"(yacs: MODEL.ROI_HEADS.NUM_CLASSES {expected})"
+            )
+
+
+def check_random_layers(model: nn.Module, *, has_weights: bool) -> None:
+    """Refuse to freeze layers that hold random numbers.
+
+    Raises:
+        ValueError: layers are frozen and no weights are loaded.
+    """
+    if has_weights:
+        return
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    frozen += [n for n, module in model.named_modules() if isinstance(module, FrozenBatchNorm2d)]
+    if frozen:
+        raise ValueError(
+            f"{len(frozen)} layers are frozen ({frozen[0]}, ...) but no weights are loaded, so "
+            "they would stay random: name the weights with train.init_checkpoint=FILE (yacs: "
+            "MODEL.WEIGHTS FILE), or use a from-scratch config"
+        )
+
+
+def _preview_samples(recipe: Recipe) -> list[dict[str, Any]]:
+    samples: list[dict[str, Any]] = []
+    for batch in recipe.build_test_loader(recipe.test_names[0]):
+        samples += batch
+        if len(samples) >= PREVIEW_IMAGES:
+            break
+    return samples[:PREVIEW_IMAGES]

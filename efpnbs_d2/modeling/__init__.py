@@ -1,0 +1,20 @@
+"""Model parts; importing this package registers them with Detectron2."""
+
+from .box_predictor import DCFastRCNNOutputLayers
+from .cem import CEM
+from .dc_loss import DCLoss
+from .efpn_bs import EFPNBS
+from .fbsm import FBSM
+from .meta_arch import TinyObjectRCNN
+from .roi_heads import DCCascadeROIHeads, DCROIHeads
+
+__all__ = [
+    "CEM",
+    "DCCascadeROIHeads",
+    "DCFastRCNNOutputLayers",
+    "DCLoss",
+    "DCROIHeads",
+    "EFPNBS",
+    "FBSM",
+    "TinyObjectRCNN",
+]

@@ -1,0 +1,78 @@
+"""A user's mistakes on the command line end in one sentence, without a traceback."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from efpnbs_d2.engine.cli import load_config, main
+
+ROOT = Path(__file__).resolve().parents[2]
+LAZY = str(ROOT / "configs/tinyscenes/efpn_bs_r18.py")
+YACS = str(ROOT / "configs/yacs/tinyscenes-EFPNBS-R18.yaml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config-file", "configs/none.py"], "config file 'configs/none.py' not found"),
+        (
+            ["--config-file", LAZY, "train.max_itr=5"],
+            r"no key 'train.max_itr' \(did you mean 'train.max_iter'\?\)",
+        ),
+        (["--config-file", LAZY, "train"], "override 'train' is not of the form key=value"),
+        (
+            ["--config-file", YACS, "SOLVER.MAX_ITR=5"],
+            r"SOLVER.MAX_ITR \(did you mean 'SOLVER.MAX_ITER'\?\)",
+        ),
+        (
+            ["--config-file", LAZY, "--eval-only", "train.init_checkpoint=none.pth"],
+            "checkpoint none.pth not found",
+        ),
+        (
+            ["--config-file", LAZY, "+model.roi_heads.box_head.spam=1"],
+            "a key that nothing takes: .*'spam'",
+        ),
+    ],
+)
+def test_one_sentence_and_a_non_zero_exit(scenes, tmp_path, arguments, message):
+    output = f"{'OUTPUT_DIR' if YACS in arguments else 'train.output_dir'}={tmp_path}/run"
+    if "none.py" not in arguments[1]:
+        arguments = [*arguments, output]
+    with pytest.raises(SystemExit, match=f"error: .*{message}") as exit_info:
+        main(arguments)
+    assert "\n" not in str(exit_info.value)
+    assert not list(tmp_path.glob("run/*.pth"))
+
+
+def test_a_missing_data_folder_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "nothing"))
+    with pytest.raises(SystemExit, match="DETECTRON2_DATASETS"):
+        main(["--config-file", LAZY, f"train.output_dir={tmp_path}/run"])
+
+
+def test_an_unreadable_image_is_named(scenes, tmp_path, monkeypatch):
+    import shutil
+
+    broken = tmp_path / "datasets"
+    shutil.copytree(scenes, broken)
+    for path in (broken / "tinyscenes/images/train").glob("*.png"):
+        path.write_bytes(path.read_bytes()[:300])
+    process = subprocess.run(
+        [sys.executable, str(ROOT / "train_net.py"), "--config-file", LAZY]
+        + [f"train.output_dir={tmp_path}/run"],
+        capture_output=True,
+        text=True,
+        env={"DETECTRON2_DATASETS": str(broken), "PATH": "/usr/bin:/bin"},
+    )
+    assert process.returncode == 1
+    assert process.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert "cannot read image" in process.stderr and ".png" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_overrides_reach_both_config_systems():
+    assert load_config(LAZY, ["train.max_iter=7"]).train.max_iter == 7
+    assert load_config(YACS, ["SOLVER.MAX_ITER=7"]).SOLVER.MAX_ITER == 7
+    assert load_config(YACS, ["SOLVER.MAX_ITER", "7"]).SOLVER.MAX_ITER == 7

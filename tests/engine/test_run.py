@@ -1,0 +1,109 @@
+"""A recipe trains, evaluates, resumes and predicts, in both config systems."""
+
+import json
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from detectron2.engine import DefaultPredictor
+
+from efpnbs_d2.engine.recipe import LazyRecipe, YacsRecipe
+from efpnbs_d2.engine.run import evaluate_checkpoint, train
+from efpnbs_d2.inference.predictors import predictor_config
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+def test_a_lazy_run_leaves_all_that_a_user_needs(scenes, small_lazy, tmp_path):
+    results = train(LazyRecipe(small_lazy()))
+    assert "AP50" in results["bbox"]
+    folder = tmp_path / "lazy"
+    for name in ("model_final.pth", "model_best.pth", "last_checkpoint", "metrics.json"):
+        assert (folder / name).is_file(), name
+    assert list(folder.glob("events.out.tfevents.*"))
+    entries = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+    logged = {key for entry in entries for key in entry}
+    assert {"loss_fbsm", "loss_cls", "bbox/AP", "dc_loss/cls_weight/tiny"} <= logged
+
+
+def test_a_yacs_run_trains_too(scenes, small_yacs, tmp_path):
+    results = train(YacsRecipe(small_yacs()))
+    assert "AP50" in results["bbox"]
+    assert (tmp_path / "yacs/model_final.pth").is_file()
+
+
+def test_resume_goes_on_where_the_run_stopped(scenes, small_lazy, tmp_path):
+    train(LazyRecipe(small_lazy()))
+    train(LazyRecipe(small_lazy("train.max_iter=4")), resume=True)
+    entries = [
+        json.loads(line) for line in (tmp_path / "lazy/metrics.json").read_text().splitlines()
+    ]
+    assert [e["iteration"] for e in entries if "total_loss" in e] == [1, 3]
+    state = torch.load(tmp_path / "lazy/model_final.pth")
+    assert state["trainer"]["iteration"] == 3
+    # DCLoss has counted four steps, not two.
+    steps = [v for k, v in state["model"].items() if k.endswith("dc_loss.steps")]
+    assert [int(s) for s in steps] == [4]
+
+
+def test_evaluation_of_a_checkpoint_repeats_the_training_runs(scenes, small_lazy, tmp_path):
+    trained = train(LazyRecipe(small_lazy()))
+    weights = tmp_path / "lazy/model_final.pth"
+    again = evaluate_checkpoint(LazyRecipe(small_lazy(f"train.init_checkpoint={weights}")))
+    assert again["bbox"] == pytest.approx(trained["bbox"], nan_ok=True)
+
+
+def test_default_predictor_gives_the_lazy_models_detections(scenes, small_lazy, tmp_path):
+    recipe = LazyRecipe(small_lazy("model.roi_heads.box_predictor.test_score_thresh=0.0"))
+    train(recipe)
+    weights = tmp_path / "lazy/model_final.pth"
+    yaml = tmp_path / "small.yaml"
+    yaml.write_text(
+        f"_BASE_: {CONFIGS}/yacs/tinyscenes-EFPNBS-R18.yaml\n"
+        "MODEL:\n  FPN: {OUT_CHANNELS: 16}\n"
+        "  RPN: {POST_NMS_TOPK_TEST: 50}\n"
+        "  ROI_BOX_HEAD: {NUM_FC: 1, FC_DIM: 32}\n"
+        "  ROI_HEADS: {SCORE_THRESH_TEST: 0.0}\n"
+    )
+    cfg = predictor_config(yaml, weights)
+    predictor = DefaultPredictor(cfg)
+    assert predictor.metadata.thing_classes[0] == "airplane"
+
+    image = cv2.imread(str(next((scenes / "tinyscenes/images/val").glob("*.png"))))
+    found = predictor(image)["instances"]
+
+    lazy = recipe.build_model().eval()
+    lazy.load_state_dict(torch.load(weights)["model"])
+    tensor = torch.as_tensor(image.transpose(2, 0, 1).copy())
+    with torch.no_grad():
+        expected = lazy([{"image": tensor, "height": 128, "width": 128}])[0]["instances"]
+    assert len(found) > 0
+    assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
+    assert torch.equal(found.scores, expected.scores)
+    assert torch.equal(found.pred_classes, expected.pred_classes)
+
+
+def test_the_averaged_weights_are_evaluated_and_saved_as_best(scenes, small_lazy, tmp_path):
+    train(LazyRecipe(small_lazy("train.ema.enabled=True", "train.ema.decay=0.9")))
+    best = torch.load(tmp_path / "lazy/model_best.pth")["model"]
+    last = torch.load(tmp_path / "lazy/model_final.pth")
+    average = last["trainer"]["hooks"]["WeightAverage"]
+    key = "backbone.fpn_output2.weight"
+    assert torch.equal(best[key], average[f"module.{key}"])
+    assert not torch.equal(best[key], last["model"][key])
+
+
+def test_classes_that_do_not_fit_the_data_are_refused(scenes, small_lazy):
+    with pytest.raises(ValueError, match="model has 3 classes and tinyscenes_train has 8"):
+        train(LazyRecipe(small_lazy("model.roi_heads.num_classes=3")))
+
+
+def test_frozen_random_layers_are_refused(scenes, small_lazy):
+    with pytest.raises(ValueError, match="layers are frozen .* but no weights are loaded"):
+        train(LazyRecipe(small_lazy("model.backbone.bottom_up.freeze_at=2")))
+
+
+def test_evaluation_without_weights_is_refused(scenes, small_lazy):
+    with pytest.raises(ValueError, match="nothing to evaluate"):
+        evaluate_checkpoint(LazyRecipe(small_lazy()))

@@ -1,0 +1,96 @@
+"""Every config builds, says what its name promises, and lets crowds through."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import LazyConfig, get_cfg
+from detectron2.structures import Boxes, Instances
+
+from efpnbs_d2 import add_efpnbs_config
+from efpnbs_d2.engine.cli import load_config
+from efpnbs_d2.engine.recipe import LazyRecipe, YacsRecipe
+from efpnbs_d2.modeling import DCFastRCNNOutputLayers
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+LAZY = sorted(p for p in CONFIGS.glob("*/*.py") if p.parent.name != "common")
+YACS = sorted(CONFIGS.glob("yacs/*.yaml"))
+
+
+def _name(path):
+    return f"{path.parent.name}/{path.stem}"
+
+
+@pytest.mark.parametrize("path", LAZY, ids=_name)
+def test_a_lazy_config_builds_and_can_be_saved(path, tmp_path):
+    cfg = load_config(str(path), [])
+    model = LazyRecipe(cfg).build_model()
+    predictors = model.roi_heads.box_predictor
+    last = predictors[-1] if isinstance(predictors, torch.nn.ModuleList) else predictors
+    assert last.test_topk_per_image >= 300
+    LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
+    assert (tmp_path / "config.yaml").is_file()
+    assert not (tmp_path / "config.yaml.pkl").exists()  # what saving falls back to
+
+
+@pytest.mark.parametrize("path", YACS, ids=_name)
+def test_a_yacs_config_builds_and_spells_out_every_key(path):
+    YacsRecipe(load_config(str(path), [])).build_model()
+    ours, stock = get_cfg(), get_cfg()
+    add_efpnbs_config(ours)
+    stock.set_new_allowed(True)
+    stock.merge_from_file(str(path))  # the way in for code that calls plain get_cfg()
+    assert _keys(stock) == _keys(ours)
+
+
+def _keys(node, prefix=""):
+    keys = set()
+    for key, value in node.items():
+        keys |= _keys(value, f"{prefix}{key}.") if hasattr(value, "items") else {prefix + key}
+    return keys
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "dc_loss"),
+    [
+        ("fpn_r18", "FPN", False),
+        ("cem_r18", "EFPNBS", False),
+        ("fbsm_r18", "EFPNBS", False),
+        ("cem_fbsm_r18", "EFPNBS", False),
+        ("dc_loss_r18", "FPN", True),
+        ("efpn_bs_r18", "EFPNBS", True),
+    ],
+)
+def test_ablations_differ_in_the_named_part_only(small_lazy, name, backbone, dc_loss):
+    cfg = small_lazy(config=f"tinyscenes/{name}.py")
+    baseline = small_lazy(config="tinyscenes/fpn_r18.py")
+    model = LazyRecipe(cfg).build_model()
+    assert type(model.backbone).__name__ == backbone
+    if backbone == "EFPNBS":
+        assert (model.backbone.cem is not None) == (
+            name in ("cem_r18", "cem_fbsm_r18", "efpn_bs_r18")
+        )
+        assert (model.backbone.fbsm is not None) == (name != "cem_r18")
+    assert isinstance(model.roi_heads.box_predictor, DCFastRCNNOutputLayers) == dc_loss
+    for part in ("dataloader", "optimizer", "lr_multiplier"):
+        assert cfg[part] == baseline[part]
+    assert cfg.model.proposal_generator == baseline.model.proposal_generator
+
+
+def test_three_hundred_objects_come_out_of_one_image(small_lazy):
+    """The stock limit is 100; the heads' own limits are what can cut a crowd down."""
+    model = LazyRecipe(
+        small_lazy(
+            "model.proposal_generator.post_nms_topk=[400,400]",
+            "model.roi_heads.box_predictor.test_score_thresh=0.0",
+        )
+    ).build_model()
+    heads = model.eval().roi_heads
+    corners = torch.cartesian_prod(torch.arange(20.0), torch.arange(20.0)) * 12
+    proposals = Instances((256, 256))
+    proposals.proposal_boxes = Boxes(torch.cat([corners, corners + 8], dim=1))
+    scores = torch.zeros(400, 9)
+    scores[:, 0] = 5.0
+    predictions = scores, torch.zeros(400, 32)
+    found, _ = heads.box_predictor.inference(predictions, [proposals])
+    assert len(found[0]) == 300
