@@ -8,7 +8,7 @@ from enum import IntEnum
 import numpy as np
 
 #: Raised whenever the same seed gives other bytes than before.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 
 #: AI-TOD's classes; category id = index + 1.
 CLASSES = (
@@ -44,10 +44,9 @@ class Ground(IntEnum):
     TREE = 13
 
 
-#: Where objects of a class may stand; everywhere else a blob of the same look is no object.
+#: Where objects of a class stand; a bridge is known by the water that it crosses.
 HABITAT: dict[str, tuple[Ground, ...]] = {
     "airplane": (Ground.APRON,),
-    "bridge": tuple(Ground),
     "storage-tank": (Ground.YARD,),
     "ship": (Ground.WATER,),
     "swimming-pool": (Ground.LAWN,),

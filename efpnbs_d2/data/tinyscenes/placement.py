@@ -1,6 +1,6 @@
-"""Choose where objects stand: slots that the ground's furniture offers, and free places.
+"""Choose where objects stand: slots that the structures offer, and free places on the map.
 
-Groups are taken whole, class by class, until the scene holds as many objects as drawn for it.
+Groups are offered whole, class by class; the scene takes them until it holds enough objects.
 """
 
 from __future__ import annotations
@@ -8,30 +8,32 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import cv2
 import numpy as np
 
+from .geometry import lognormal, room_on
 from .layout import Layout
-from .objects import Placement
+from .objects import LOOK_ALIKE, Placement
 from .options import CLASSES, HABITAT, MAX_OBJECTS, MIN_OBJECTS, NO_OBJECTS
 from .structures import Groups
 
-#: How often each class is next in line; vehicles lead, as in real scenes, less steeply.
-TURN_WEIGHTS = {
-    "airplane": 0.11,
-    "storage-tank": 0.11,
-    "ship": 0.15,
-    "swimming-pool": 0.16,
-    "vehicle": 0.2,
-    "person": 0.13,
-    "wind-mill": 0.13,
+#: How often a group of each class is next in line; vehicles lead, as in real scenes.
+_TURN_WEIGHTS = {
+    "airplane": 0.16,
+    "storage-tank": 0.1,
+    "ship": 0.075,
+    "swimming-pool": 0.26,
+    "vehicle": 0.32,
+    "person": 0.06,
+    "wind-mill": 0.08,
 }
+#: Shortest and longest object in px, at scale 1.
+_LIMITS = (4.0, 60.0)
 
 
 def object_count(rng: np.random.Generator, h: int, w: int) -> int:
-    """How many objects an `h` x `w` scene gets: mostly 12 to 40 at 256 px, more on larger ones."""
-    typical = 24 * (h * w / 256**2) ** 0.75
-    return int(np.clip(rng.lognormal(math.log(typical), 0.35), MIN_OBJECTS + 2, MAX_OBJECTS))
+    """How many objects an `h` x `w` scene gets: mostly 14 to 40 at 256 px, more on larger ones."""
+    typical = 25 * (h * w / 256**2) ** 0.75
+    return int(lognormal(rng, typical, 0.35, (MIN_OBJECTS + 2, MAX_OBJECTS)))
 
 
 def in_turn(rng: np.random.Generator, groups: Groups) -> Iterator[Placement]:
@@ -43,120 +45,98 @@ def in_turn(rng: np.random.Generator, groups: Groups) -> Iterator[Placement]:
         yield from group
     while any(waiting.values()):
         names = [name for name, left in waiting.items() if left]
-        weights = np.array([TURN_WEIGHTS[name] for name in names])
+        weights = np.array([_TURN_WEIGHTS[name] for name in names])
         yield from waiting[names[rng.choice(len(names), p=weights / weights.sum())]].pop()
 
 
-def free_groups(rng: np.random.Generator, layout: Layout, slots: Groups) -> Groups:
-    """`slots` with groups added for ships, persons, wind-mills, traffic and bridges."""
+def find_groups(rng: np.random.Generator, layout: Layout, slots: Groups) -> Groups:
+    """`slots` and, beside them, bridges, traffic, fleets, crowds and wind farms."""
     groups: Groups = {name: list(slots.get(name, [])) for name in CLASSES}
     area = layout.ground.size / 256**2
-    groups["bridge"] += [
-        [Placement("bridge", *deck.at(0.5), deck.length, deck.width, deck.angle)]
-        for deck in layout.bridges
-    ]
+    for deck in layout.bridges:
+        bridge = Placement("bridge", deck.at(0.5), deck.length, deck.width, deck.angle)
+        groups["bridge"].append([bridge])
     groups["vehicle"] += _traffic(rng, layout)
-    for name, number, maker in (
-        ("ship", 8, _fleet),
-        ("person", 10, _crowd),
-        ("wind-mill", 8, _wind_farm),
+    # The room each needs (px) keeps its surroundings plain: ships off the shore, and so on.
+    for name, number, room, maker in (
+        ("ship", 9, 8.0, _fleet),
+        ("person", 10, 4.0, _crowd),
+        ("wind-mill", 8, 6.0, _wind_farm),
     ):
-        room = cv2.distanceTransform(
-            np.isin(layout.ground, HABITAT[name]).astype(np.uint8), cv2.DIST_L2, 3
-        )
-        for seat in _spots(rng, room, round(number * area), 4.0 if name != "person" else 2.0):
-            groups[name].append(maker(rng, layout, *seat))
+        for spot in _spots(rng, room_on(layout.ground, HABITAT[name]), round(number * area), room):
+            groups[name].append(maker(rng, layout.scale, spot))
     return groups
 
 
-def look_alikes(rng: np.random.Generator, layout: Layout, per_scene: float) -> list[Placement]:
-    """Blobs like the objects, on ground where none of the classes lives."""
-    count = rng.poisson(per_scene * layout.ground.size / 256**2)
-    room = cv2.distanceTransform(
-        np.isin(layout.ground, NO_OBJECTS).astype(np.uint8), cv2.DIST_L2, 3
-    )
+def look_alikes(rng: np.random.Generator, layout: Layout, density: float) -> list[Placement]:
+    """Blobs like tiny objects on ground where no class lives, `density` per 256 x 256 px."""
+    count = rng.poisson(density * layout.ground.size / 256**2)
     blobs = []
-    for x, y, _ in _spots(rng, room, count, 3.5):
-        length = np.clip(rng.lognormal(math.log(9.5), 0.3), 4, 24) * layout.scale
-        ratio = rng.uniform(0.5, 1)
-        blobs.append(Placement("look-alike", x, y, length, length * ratio, rng.uniform(0, math.pi)))
+    for spot in _spots(rng, room_on(layout.ground, NO_OBJECTS), count, 4.0):
+        length = lognormal(rng, 8, 0.25, (4, 11)) * layout.scale
+        blobs.append(Placement(LOOK_ALIKE, spot, length, length, 0.0))
     return blobs
 
 
 def _spots(
     rng: np.random.Generator, room: np.ndarray, count: int, margin: float
-) -> list[tuple[float, float, float]]:
-    """Up to `count` random (x, y, room) px at least `margin` inside the ground in question."""
+) -> list[np.ndarray]:
+    """Up to `count` random (x, y) px where `room` (H, W) is more than `margin`."""
     free = np.flatnonzero(room > margin)
     if len(free) == 0:
         return []
     picked = rng.choice(free, min(count, len(free)), replace=False)
-    rows, cols = np.divmod(picked, room.shape[1])
-    return [(float(x), float(y), float(room[y, x])) for x, y in zip(cols, rows)]
-
-
-def _size(rng: np.random.Generator, typical: float, spread: float, layout: Layout) -> float:
-    return float(np.clip(rng.lognormal(math.log(typical), spread), 4, 60)) * layout.scale
+    return [np.array([i % room.shape[1], i // room.shape[1]], float) for i in picked]
 
 
 def _traffic(rng: np.random.Generator, layout: Layout) -> list[list[Placement]]:
-    """Short queues on both lanes of every road."""
+    """Short queues on both lanes of every road; one vehicle in fourteen is a lorry or bus."""
     groups = []
     for road in layout.roads:
-        lane = np.array([-math.sin(road.angle), math.cos(road.angle)]) * road.width / 4
-        for _ in range(round(road.length / 45)):
-            side, along = rng.choice([-1, 1]), rng.uniform(0, 1)
+        for _ in range(round(road.length / 60)):
+            lane, along = rng.choice([-1, 1]), rng.uniform(0, 1)
+            heading = road.angle + (math.pi if lane > 0 else 0)
             group = []
             for _ in range(rng.integers(1, 5)):
-                length = _size(rng, 13, 0.14, layout) * (
-                    rng.uniform(1.5, 2.2) if rng.random() < 0.07 else 1
-                )
-                x, y = road.at(along) + side * lane + rng.normal(0, 0.4, 2)
+                length = lognormal(rng, 13.5, 0.14, _LIMITS) * layout.scale
+                length *= rng.uniform(1.5, 2.2) if rng.random() < 1 / 14 else 1
                 width = min(length * 0.48, road.width * 0.42)
-                heading = road.angle + (math.pi if side > 0 else 0)
-                group.append(Placement("vehicle", x, y, length, width, heading))
+                spot = road.at(along) + road.side * lane * road.width / 4 + rng.normal(0, 0.4, 2)
+                group.append(Placement("vehicle", spot, length, width, heading))
                 along += (length + rng.uniform(3, 16)) / road.length
             groups.append(group)
     return groups
 
 
-def _fleet(rng, layout: Layout, x: float, y: float, room: float) -> list[Placement]:
-    """Boats side by side on one heading."""
-    heading, length = rng.uniform(0, 2 * math.pi), min(_size(rng, 15, 0.36, layout), room * 3)
+def _fleet(rng: np.random.Generator, scale: float, spot: np.ndarray) -> list[Placement]:
+    """One to four boats side by side on one heading."""
+    heading, length = rng.uniform(0, 2 * math.pi), lognormal(rng, 15.5, 0.46, _LIMITS) * scale
     side = np.array([-math.sin(heading), math.cos(heading)])
     fleet = []
     for k in range(rng.integers(1, 5)):
         size = length * rng.uniform(0.8, 1.15)
-        cx, cy = np.array([x, y]) + side * k * size * rng.uniform(0.55, 0.9) + rng.normal(0, 1, 2)
-        fleet.append(
-            Placement(
-                "ship", cx, cy, size, size * rng.uniform(0.36, 0.46), heading + rng.normal(0, 0.08)
-            )
-        )
+        place = spot + side * k * size * rng.uniform(0.55, 0.9) + rng.normal(0, 1, 2)
+        turned = heading + rng.normal(0, 0.08)
+        fleet.append(Placement("ship", place, size, size * rng.uniform(0.36, 0.46), turned))
     return fleet
 
 
-def _crowd(rng, layout: Layout, x: float, y: float, room: float) -> list[Placement]:
-    """A few people close together."""
+def _crowd(rng: np.random.Generator, scale: float, spot: np.ndarray) -> list[Placement]:
+    """One to five people close together."""
     crowd = []
     for _ in range(rng.integers(1, 6)):
-        length = _size(rng, 8.2, 0.2, layout)
-        cx, cy = np.array([x, y]) + rng.normal(0, 7 * layout.scale, 2)
-        crowd.append(
-            Placement(
-                "person", cx, cy, length, length * rng.uniform(0.65, 0.9), rng.uniform(0, math.pi)
-            )
-        )
+        size = lognormal(rng, 8, 0.22, _LIMITS) * scale
+        place = spot + rng.normal(0, 5.5 * scale, 2)
+        turned = rng.uniform(0, math.pi)
+        crowd.append(Placement("person", place, size, size * rng.uniform(0.65, 0.9), turned))
     return crowd
 
 
-def _wind_farm(rng, layout: Layout, x: float, y: float, room: float) -> list[Placement]:
+def _wind_farm(rng: np.random.Generator, scale: float, spot: np.ndarray) -> list[Placement]:
     """One to three rotors in a loose row."""
-    heading, size = rng.uniform(0, 2 * math.pi), _size(rng, 15, 0.28, layout)
+    heading, size = rng.uniform(0, 2 * math.pi), lognormal(rng, 15, 0.32, _LIMITS) * scale
     step = np.array([math.cos(heading), math.sin(heading)]) * size * rng.uniform(1.3, 2.2)
     return [
-        Placement(
-            "wind-mill", *(np.array([x, y]) + k * step), size, size, rng.uniform(0, 2 * math.pi)
-        )
+        Placement("wind-mill", spot + k * step, size, size, rng.uniform(0, 2 * math.pi))
         for k in range(rng.integers(1, 4))
     ]

@@ -1,7 +1,7 @@
-"""Buildings, parking bays, stands and trees of each parcel, and the places they make for objects.
+"""What furnishes each parcel, and the slots that it makes for objects.
 
-A slot is a `Placement` that an object may take; slots come in groups that belong together, such as
-one row of bays. H x W is the scene, BGR.
+A slot is a `Placement` that an object may take. Slots come in groups that belong together, such
+as one row of bays. Coordinates and terms: see `geometry` and `solids`.
 """
 
 from __future__ import annotations
@@ -10,276 +10,184 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 
-from .layout import Layout, Parcel, Strip, fill, strip_corners
+from .geometry import RGB, Parcel, Strip, lognormal, values_at
+from .layout import Layout
 from .objects import Placement
 from .options import Difficulty, Ground
+from .solids import Solid, roof, tree
 
 Groups = dict[str, list[list[Placement]]]
 
-_TILES = ((168, 92, 68), (154, 82, 62), (176, 104, 78), (140, 84, 70))
-_STEEL = ((104, 122, 146), (88, 108, 134), (122, 132, 142), (96, 124, 128))
-
-
-@dataclass(frozen=True)
-class Solid:
-    """Something that stands on the ground: faces ((K, 2) xy, RGB), its footprint and height px."""
-
-    footprint: np.ndarray
-    height: float
-    faces: list[tuple[np.ndarray, tuple[float, float, float]]]
-    ground: Ground
+_TILES: tuple[RGB, ...] = ((168, 92, 68), (154, 82, 62), (178, 106, 80), (142, 86, 72))
+_STEEL: tuple[RGB, ...] = ((104, 122, 146), (88, 108, 134), (122, 132, 142), (96, 124, 128))
+_MARKING: RGB = (188, 190, 186)
+_JOINT: RGB = (148, 152, 152)
+_TAXI: RGB = (206, 172, 62)
 
 
 @dataclass
 class Structures:
-    """All solids, painted lines (strip, RGB) and slots of a scene."""
+    """All solids, painted lines and slots of a scene, and what is needed to make them."""
 
+    rng: np.random.Generator
+    scale: float
+    sun: np.ndarray
     solids: list[Solid] = field(default_factory=list)
-    lines: list[tuple[Strip, tuple[int, int, int]]] = field(default_factory=list)
+    lines: list[tuple[Strip, RGB]] = field(default_factory=list)
     slots: Groups = field(default_factory=lambda: defaultdict(list))
 
-
-def build(
-    rng: np.random.Generator, layout: Layout, sun: np.ndarray, options: Difficulty
-) -> Structures:
-    """Furnish every parcel."""
-    found = Structures()
-    makers = {
-        Ground.LAWN: _homes,
-        Ground.YARD: _works,
-        Ground.APRON: _stands,
-        Ground.PARKING: _bays,
-        Ground.PARK: _trees,
-        Ground.SCRUB: _trees,
-    }
-    for parcel in layout.parcels:
-        if parcel.kind in makers:
-            makers[parcel.kind](rng, parcel, layout.scale, sun, found)
-    for road in layout.roads:
-        found.lines.append((Strip(road.start, road.end, 0.9), (196, 190, 160)))
-    if options.clutter > 1:
+    def furnish(self, layout: Layout, options: Difficulty) -> None:
+        """Furnish every parcel and road of `layout`."""
+        makers = {
+            Ground.LAWN: self._homes,
+            Ground.YARD: self._works,
+            Ground.APRON: self._stands,
+            Ground.PARKING: self._bays,
+        }
+        trees = {Ground.PARK: 1.0, Ground.SCRUB: 0.6, Ground.LAWN: 0.35, Ground.FIELD: 0.04}
+        h, w = layout.ground.shape
         for parcel in layout.parcels:
-            if parcel.kind in (Ground.FIELD, Ground.LAWN, Ground.PARK):
-                _trees(rng, parcel, layout.scale, sun, found, options.clutter - 1)
-    return found
+            corners = parcel.corners()
+            if (corners.max(0) < 0).any() or (corners.min(0) > (w, h)).any():
+                continue
+            if parcel.kind in makers:
+                makers[parcel.kind](parcel)
+            self._trees(parcel, trees.get(parcel.kind, 0.0) * options.clutter)
+        for road in layout.roads:
+            self._mark_road(road, layout)
+
+    def _homes(self, parcel: Parcel) -> None:
+        """Houses in a grid of gardens, with a place for a pool beside most."""
+        rng, scale = self.rng, self.scale
+        garden = rng.uniform(28, 35) * scale
+        for u, v in _cells(parcel, garden, garden):
+            half = (rng.uniform(8, 11.5) * scale, rng.uniform(6, 8) * scale)
+            side = rng.choice([-1, 1])
+            tile = _TILES[rng.integers(len(_TILES))]
+            du, dv = rng.uniform(-2, 2, 2)
+            at = (u + du, v + dv - side * garden * 0.2)
+            self.solids.append(roof(parcel, at, half, tile, self.sun, 5 * scale, 1.0))
+            spot = parcel.to_image(np.array([u + rng.uniform(-4, 4), v + side * garden * 0.26]))
+            if rng.random() < 0.85:
+                length = lognormal(rng, 10.3, 0.24, (6, 20)) * scale
+                turned = parcel.angle + rng.choice([0, math.pi / 2])
+                width = length * rng.uniform(0.6, 0.95)
+                pool = Placement("swimming-pool", spot, length, width, turned)
+                self.slots[pool.name].append([pool])
+            else:
+                self.solids.append(tree(rng, spot, rng.uniform(3, 5) * scale, self.sun))
+
+    def _works(self, parcel: Parcel) -> None:
+        """A hall along one side and a tank farm beside it."""
+        rng, scale = self.rng, self.scale
+        (half_u, half_v), side = parcel.half, rng.choice([-1, 1])
+        depth = min(half_v * 0.34, 17 * scale)
+        hall = (half_u * rng.uniform(0.6, 0.82), depth)
+        steel = _STEEL[rng.integers(len(_STEEL))]
+        at = (0.0, side * (half_v - depth - 4))
+        self.solids.append(roof(parcel, at, hall, steel, self.sun, 6 * scale, 0.4))
+        diameter = lognormal(rng, 12, 0.28, (6.5, 30)) * scale
+        middle = parcel.to_image(np.array([0, -side * (depth + 3)]))
+        free = Parcel(parcel.kind, middle, (half_u - 4, half_v - depth - 6), parcel.angle)
+        pitch = diameter * rng.uniform(1.3, 1.7)
+        tanks = []
+        for cell in _cells(free, pitch, pitch):
+            size = diameter * rng.uniform(0.85, 1.08)
+            spot = free.to_image(cell + rng.normal(0, 0.5, 2))
+            tanks.append(Placement("storage-tank", spot, size, size, parcel.angle))
+        self._add_rows("storage-tank", tanks, 4)
+
+    def _stands(self, parcel: Parcel) -> None:
+        """Concrete slabs, a yellow taxi line and rows of aircraft stands."""
+        rng, scale = self.rng, self.scale
+        half_u, half_v = parcel.half
+        slab = 12 * scale
+        for u in np.arange(-half_u + slab / 2, half_u, slab):
+            self._line(parcel, (u, -half_v), (u, half_v), 0.5, _JOINT)
+        for v in np.arange(-half_v + slab / 2, half_v, slab):
+            self._line(parcel, (-half_u, v), (half_u, v), 0.5, _JOINT)
+        row = rng.uniform(-0.2, 0.2) * half_v
+        self._line(parcel, (-half_u, row), (half_u, row), 1.2, _TAXI)
+        span = lognormal(rng, 15, 0.32, (7, 42)) * scale
+        pitch = span * rng.uniform(1.05, 1.4)
+        heading = parcel.angle + math.pi * (rng.integers(2) + 0.5) + rng.choice([0, 0.5, -0.5])
+        for v in (row - span * 0.95, row + span * 0.95):
+            planes = []
+            for u in np.arange(-half_u + span * 0.7, half_u - span * 0.5, pitch):
+                size = span * rng.uniform(0.8, 1.08)
+                spot = parcel.to_image(np.array([u, v]))
+                turned = heading + rng.normal(0, 0.06)
+                planes.append(Placement("airplane", spot, size, size * 0.96, turned))
+            self._add_rows("airplane", planes, 3)
+
+    def _bays(self, parcel: Parcel) -> None:
+        """Rows of marked bays, back to back in pairs, cars nose in or out."""
+        rng, scale = self.rng, self.scale
+        half_u, half_v = parcel.half
+        width, length = rng.uniform(7.2, 9) * scale, rng.uniform(13.5, 16) * scale
+        v, row = -half_v + 2, 0
+        while v + length < half_v - 1:
+            cars = []
+            us = np.arange(-half_u + 3, half_u - 3, width)
+            for u in us:
+                self._line(parcel, (u, v + 1), (u, v + length - 1), 0.7, _MARKING)
+            for u in us[:-1]:
+                size = length * rng.uniform(0.7, 0.88)
+                spot = parcel.to_image(np.array([u + width / 2, v + length / 2]))
+                heading = parcel.angle + math.pi * (rng.integers(2) + 0.5)
+                broad = width * rng.uniform(0.7, 0.82)
+                cars.append(Placement("vehicle", spot, size, broad, heading))
+            taken = [car for car in cars if rng.random() < 0.8]
+            self._add_rows("vehicle", taken, 4)
+            row += 1
+            v += length + (11 * scale if row % 2 else 0.5)
+
+    def _trees(self, parcel: Parcel, factor: float) -> None:
+        """Scattered trees, 1 per 225 px of a parcel for `factor` 1."""
+        half_u, half_v = parcel.half
+        for _ in range(self.rng.poisson(factor * half_u * half_v * 4 / 500)):
+            spot = parcel.to_image(self.rng.uniform(-0.92, 0.92, 2) * parcel.half)
+            radius = self.rng.uniform(2.2, 5) * self.scale
+            self.solids.append(tree(self.rng, spot, radius, self.sun))
+
+    def _mark_road(self, road: Strip, layout: Layout) -> None:
+        """A dashed middle line, and an avenue of trees where the land beside is green."""
+        shares = np.arange(0, 1, 6 / road.length)
+        spots = road.at(shares[: len(shares) // 2 * 2]).reshape(-1, 2, 2)
+        seen = (values_at(layout.ground, spots) == Ground.ROAD).any(1)
+        self.lines += [(Strip(start, end, 0.8), _MARKING) for start, end in spots[seen]]
+        if self.rng.random() < 0.4:
+            return
+        shares = np.arange(0, 1, self.rng.uniform(13, 20) / road.length)
+        for side in (-1, 1):
+            spots = road.at(shares) + road.side * side * (road.width / 2 + 4.5 * self.scale)
+            kinds = values_at(layout.ground, spots)
+            for spot in spots[np.isin(kinds, (Ground.LAWN, Ground.PARK, Ground.SCRUB))]:
+                radius = self.rng.uniform(2.6, 4) * self.scale
+                self.solids.append(tree(self.rng, spot, radius, self.sun))
+
+    def _line(
+        self,
+        parcel: Parcel,
+        start: tuple[float, float],
+        end: tuple[float, float],
+        width: float,
+        rgb: RGB,
+    ) -> None:
+        ends = parcel.to_image(np.array([start, end]))
+        self.lines.append((Strip(ends[0], ends[1], width), rgb))
+
+    def _add_rows(self, name: str, row: list[Placement], at_once: int) -> None:
+        groups = (row[start : start + at_once] for start in range(0, len(row), at_once))
+        self.slots[name] += groups
 
 
-def paint_structures(image: np.ndarray, layout: Layout, found: Structures, sun: np.ndarray) -> None:
-    """Draw lines, shadows and solids on `image` (uint8) and mark roofs and trees on the map."""
-    h, w = layout.ground.shape
-    wet = np.isin(layout.ground, (Ground.WATER, Ground.BEACH, Ground.PATH))
-    dry = image.copy()
-    for strip, rgb in found.lines:
-        _fill_colour(dry, strip_corners(strip), rgb)
-    kept = [s for s in found.solids if _stands_free(s, layout)]
-    shadow = np.zeros((h, w), np.uint8)
-    for solid in kept:
-        cast_shadow(shadow, solid.footprint, sun * solid.height)
-    darken(dry, shadow)
-    image[~wet] = dry[~wet]
-    for solid in kept:
-        for points, rgb in solid.faces:
-            _fill_colour(image, points, rgb)
-        fill(layout.ground, solid.footprint, int(solid.ground))
-
-
-def cast_shadow(shadow: np.ndarray, footprint: np.ndarray, throw: np.ndarray) -> None:
-    """Mark on `shadow` (H, W) the ground that a solid hides from the sun, in place."""
-    reach = np.concatenate([footprint, footprint + throw]).astype(np.float32)
-    fill(shadow, cv2.convexHull(reach)[:, 0].astype(np.float64), 255)
-
-
-def darken(image: np.ndarray, shadow: np.ndarray) -> None:
-    """Take half the light where `shadow` (H, W) uint8 is set, with soft edges, in place."""
-    soft = cv2.GaussianBlur(shadow, (0, 0), 0.6).astype(np.float32)[..., None] / 255
-    image[:] = (image * (1 - soft * np.array([0.42, 0.5, 0.54], np.float32))).astype(np.uint8)
-
-
-def _fill_colour(image: np.ndarray, points: np.ndarray, rgb) -> None:
-    fine = np.round(points * 16).astype(np.int32)
-    bgr = tuple(float(c) for c in rgb[::-1])
-    cv2.fillPoly(image, [fine], bgr, lineType=cv2.LINE_AA, shift=4)
-
-
-def _stands_free(solid: Solid, layout: Layout) -> bool:
-    """Whether a solid lies on its parcel, not in water, on a road or on a beach."""
-    h, w = layout.ground.shape
-    points = np.round(np.vstack([solid.footprint, solid.footprint.mean(0)])).astype(int)
-    inside = points[(points >= 0).all(1) & (points < (w, h)).all(1)]
-    barred = (Ground.WATER, Ground.BEACH, Ground.ROAD, Ground.PATH, Ground.ROOF)
-    return len(inside) > 0 and not np.isin(layout.ground[inside[:, 1], inside[:, 0]], barred).any()
-
-
-def _roof(
-    parcel: Parcel,
-    at: tuple[float, float],
-    half: tuple[float, float],
-    rgb,
-    sun: np.ndarray,
-    height: float,
-    pitched: bool,
-) -> Solid:
-    """A house (two pitched faces, one in the light) or a hall (flat, with a bright ridge)."""
-    (u, v), (a, b) = at, half
-    face = parcel.to_image(
-        np.array([(u - a, v - b), (u + a, v - b), (u + a, v + b), (u - a, v + b)])
-    )
-    ridge = parcel.to_image(np.array([(u - a, v), (u + a, v)]))
-    rgb = np.array(rgb, float)
-    lit = float(np.sign((face[3] - face[0]) @ sun)) if pitched else 0.35
-    faces = [
-        (face, tuple(np.clip(rgb * (1 - 0.17 * lit), 0, 255))),
-        (
-            np.array([ridge[0], ridge[1], face[2], face[3]]),
-            tuple(np.clip(rgb * (1 + 0.17 * -lit), 0, 255)),
-        ),
-        (
-            np.array([face[0], face[1], ridge[1], ridge[0]]),
-            tuple(np.clip(rgb * (1 + 0.17 * lit), 0, 255)),
-        ),
-    ]
-    return Solid(face, height, faces, Ground.ROOF)
-
-
-def _homes(rng, parcel: Parcel, scale: float, sun, found: Structures) -> None:
-    """Houses in a grid of gardens, a pool's place beside some, trees in the rest."""
-    garden = rng.uniform(30, 38) * scale
-    for u, v in _grid(parcel, garden, garden):
-        a, b = rng.uniform(9, 12) * scale, rng.uniform(6.5, 8.5) * scale
-        du, dv = rng.uniform(-2, 2, 2)
-        side = rng.choice([-1, 1])
-        tile = _TILES[rng.integers(len(_TILES))]
-        at = (u + du, v + dv - side * garden * 0.2)
-        found.solids.append(_roof(parcel, at, (a, b), tile, sun, 5 * scale, True))
-        spot = parcel.to_image(np.array([u + rng.uniform(-4, 4), v + side * garden * 0.24]))
-        if rng.random() < 0.75:
-            length = np.clip(rng.lognormal(math.log(10.5), 0.24), 6.5, 20) * scale
-            width = length * rng.uniform(0.6, 0.95)
-            turned = parcel.angle + rng.choice([0, math.pi / 2])
-            found.slots["swimming-pool"].append(
-                [Placement("swimming-pool", *spot, length, width, turned)]
-            )
-        else:
-            _tree(rng, spot, rng.uniform(3, 5) * scale, sun, found)
-
-
-def _works(rng, parcel: Parcel, scale: float, sun, found: Structures) -> None:
-    """A hall along one side and a tank farm beside it."""
-    (half_u, half_v), side = parcel.half, rng.choice([-1, 1])
-    depth = min(half_v * 0.34, 17 * scale)
-    steel = _STEEL[rng.integers(len(_STEEL))]
-    hall = (half_u * rng.uniform(0.6, 0.82), depth)
-    at = (0.0, side * (half_v - depth - 4))
-    found.solids.append(_roof(parcel, at, hall, steel, sun, 6 * scale, False))
-    diameter = np.clip(rng.lognormal(math.log(12), 0.26), 7, 30) * scale
-    pitch = diameter * rng.uniform(1.25, 1.6)
-    free = Parcel(
-        parcel.kind,
-        parcel.to_image(np.array([0, -side * (depth + 3)])),
-        (half_u - 3, half_v - depth - 5),
-        parcel.angle,
-    )
-    cells = _grid(free, pitch, pitch)
-    for start in range(0, len(cells), 4):
-        group = [
-            Placement("storage-tank", *free.to_image(cell + rng.normal(0, 0.5, 2)), d, d, 0.0)
-            for cell in cells[start : start + 4]
-            for d in (diameter * rng.uniform(0.85, 1.08),)
-        ]
-        found.slots["storage-tank"].append(group)
-
-
-def _stands(rng, parcel: Parcel, scale: float, sun, found: Structures) -> None:
-    """Concrete slabs, a yellow taxi line and rows of aircraft stands."""
-    half_u, half_v = parcel.half
-    slab = 12 * scale
-    for u in np.arange(-half_u, half_u, slab):
-        _line(parcel, (u, -half_v), (u, half_v), 0.45, (146, 150, 150), found)
-    for v in np.arange(-half_v, half_v, slab):
-        _line(parcel, (-half_u, v), (half_u, v), 0.45, (146, 150, 150), found)
-    span = np.clip(rng.lognormal(math.log(15.5), 0.25), 8, 42) * scale
-    row = rng.uniform(-0.2, 0.2) * half_v
-    _line(parcel, (-half_u, row), (half_u, row), 1.2, (206, 172, 62), found)
-    facing = rng.choice([0, math.pi])
-    for v in (row - span * 0.95, row + span * 0.95):
-        cells = np.arange(-half_u + span * 0.7, half_u - span * 0.5, span * rng.uniform(1.05, 1.4))
-        turned = parcel.angle + math.pi / 2 + facing + rng.choice([0, 0.5, -0.5])
-        for start in range(0, len(cells), 3):
-            group = [
-                Placement(
-                    "airplane",
-                    *parcel.to_image(np.array([u, v])),
-                    s,
-                    s * 0.96,
-                    turned + rng.normal(0, 0.06),
-                )
-                for u in cells[start : start + 3]
-                for s in (span * rng.uniform(0.8, 1.08),)
-            ]
-            found.slots["airplane"].append(group)
-
-
-def _bays(rng, parcel: Parcel, scale: float, sun, found: Structures) -> None:
-    """Rows of marked bays with lanes between, cars nose in or out."""
-    half_u, half_v = parcel.half
-    width, length = rng.uniform(7.4, 9) * scale, rng.uniform(14, 16) * scale
-    v, double = -half_v + 2, 0
-    while v + length < half_v:
-        us = np.arange(-half_u + 3, half_u - 3, width)
-        for u in us:
-            _line(parcel, (u, v + 1), (u, v + length - 1), 0.7, (186, 188, 186), found)
-        for start in range(0, len(us) - 1, 5):
-            group = []
-            for u in us[start : start + 5]:
-                if rng.random() < 0.8:
-                    middle = parcel.to_image(np.array([u + width / 2, v + length / 2]))
-                    long = length * rng.uniform(0.72, 0.9)
-                    flip = rng.choice([0, math.pi])
-                    group.append(
-                        Placement(
-                            "vehicle",
-                            *middle,
-                            long,
-                            width * rng.uniform(0.7, 0.82),
-                            parcel.angle + math.pi / 2 + flip,
-                        )
-                    )
-            if group:
-                found.slots["vehicle"].append(group)
-        double += 1
-        v += length + (11 * scale if double % 2 else 0.5)
-
-
-def _trees(rng, parcel: Parcel, scale: float, sun, found: Structures, factor: float = 1.0) -> None:
-    """Scattered trees."""
-    half_u, half_v = parcel.half
-    for _ in range(rng.poisson(factor * half_u * half_v * 4 / 900)):
-        uv = rng.uniform(-0.92, 0.92, 2) * (half_u, half_v)
-        _tree(rng, parcel.to_image(uv), rng.uniform(2.5, 6) * scale, sun, found)
-
-
-def _tree(rng, at: np.ndarray, radius: float, sun, found: Structures) -> None:
-    """A crown: a dark ragged disc, lighter on the side of the sun."""
-    t = np.linspace(0, 2 * math.pi, 11, endpoint=False)
-    ring = np.stack([np.cos(t), np.sin(t)], -1) * (radius * rng.uniform(0.8, 1.1, (11, 1)))
-    dark = np.array([44, 68, 38]) + rng.normal(0, 5, 3)
-    faces = [(at + ring, tuple(dark))]
-    faces.append((at - sun * radius * 0.25 + ring * 0.62, tuple(dark + (20, 24, 12))))
-    found.solids.append(Solid(at + ring, radius * 0.9, faces, Ground.TREE))
-
-
-def _grid(parcel: Parcel, step_u: float, step_v: float) -> list[np.ndarray]:
+def _cells(parcel: Parcel, step_u: float, step_v: float) -> list[np.ndarray]:
     """Centres (u, v) of the whole cells that fit a parcel."""
     axes = []
     for half, step in zip(parcel.half, (step_u, step_v)):
         count = int(2 * half // step)
         axes.append((np.arange(count) - (count - 1) / 2) * step)
     return [np.array([u, v]) for v in axes[1] for u in axes[0]]
-
-
-def _line(parcel: Parcel, a, b, width: float, rgb, found: Structures) -> None:
-    start, end = parcel.to_image(np.array([a, b], float))
-    found.lines.append((Strip(start, end, width), rgb))
