@@ -28,10 +28,7 @@ def image_size(path: str) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            turned = (
-                "exif" in image.info
-                and image.getexif().get(_EXIF_ORIENTATION) in _EXIF_TURNED_BY_90_DEGREES
-            )
+            turned = image.getexif().get(_EXIF_ORIENTATION) in _EXIF_TURNED_BY_90_DEGREES
     # A damaged header can raise nearly anything from Pillow's format plugins.
     except Exception as error:
         raise ValueError(f"{path}: found no readable image ({error})") from error

@@ -107,6 +107,13 @@ def test_uncut_boxes_keep_their_numbers(write_coco):
     assert boxes_of(load(path, images)[0]) == [[0.1, 0.7, 0.2, 0.1]]
 
 
+def test_extent_lost_in_rounding_is_none(write_coco):
+    """50 + 1e-20 is 50: such a box would have no area wherever corners are computed."""
+    path, images = write_coco(coco(box(50, 50, 1e-20, 4)))
+    records, report, *_ = load(path, images)
+    assert (boxes_of(records), report.dropped.total()) == ([], 1)
+
+
 @pytest.mark.parametrize(
     ("annotation", "reason"),
     [

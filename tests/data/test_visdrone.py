@@ -146,11 +146,13 @@ def test_files_without_a_partner_are_named(write_visdrone):
 
 
 def test_unreadable_image_is_dropped_with_its_boxes(write_visdrone):
-    folder = write_visdrone({"a": b"1,2,3,4,1,1,0,0", "b": b"1,2,3,4,1,1,0,0\n" * 2})
-    (folder / "images" / "b.jpg").write_bytes(b"\xff\xd8\xff\xe0 no image")
+    folder = write_visdrone({"a": b"1,2,3,4,1,1,0,0\n" * 2, "b": b"5,6,7,8,1,1,0,0"})
+    (folder / "images" / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0 no image")
     records, report = load(folder)
+    # The boxes of the second file stay with the second image, now the first record.
+    assert boxes_of(records) == [[5.0, 6.0, 7.0, 8.0]]
     assert (len(records), report.kept, report.boxes) == (1, 1, 3)
-    with pytest.raises(DataFormatError, match="b.jpg: found no readable image"):
+    with pytest.raises(DataFormatError, match="a.jpg: found no readable image"):
         load(folder, strict=True)
 
 
