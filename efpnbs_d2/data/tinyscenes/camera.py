@@ -15,7 +15,7 @@ def expose(rng: np.random.Generator, image: np.ndarray, options: Difficulty) -> 
     """The picture that a camera takes of `image`, uint8 (H, W, 3) BGR as it is."""
     h, w = image.shape[:2]
     light = 1 + 0.035 * smooth_noise(rng, h, w, max(h, w) / 2)
-    tint = rng.normal(1, 0.02, 3) * rng.uniform(0.9, 1.07)
+    tint = rng.normal(1, 0.014, 3) * rng.uniform(0.9, 1.07)
     haze = rng.uniform(0, options.haze)
     lit = image * (light[..., None] * tint.astype(np.float32)) * np.float32(1 - haze)
     picture: np.ndarray = cv2.GaussianBlur(lit, (0, 0), rng.uniform(*options.blur))

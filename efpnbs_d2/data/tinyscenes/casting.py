@@ -20,6 +20,10 @@ _MAX_HIDDEN = 0.35
 #: Least share of an object on ground of its class, and inside the image; least area in px.
 _MIN_HOME, _MIN_INSIDE, _MIN_AREA = 0.75, 0.6, 6
 
+#: How much of its length and width an object's shadow is cast by: a rotor's is that of its mast.
+_BODY = {"wind-mill": 0.14, "airplane": 0.5}
+_OVAL = np.array([(math.cos(t), math.sin(t)) for t in np.arange(0, 2 * math.pi, math.pi / 6)]) / 2
+
 
 @dataclass(frozen=True)
 class Member:
@@ -31,11 +35,9 @@ class Member:
 
     def footprint(self) -> np.ndarray:
         """A plain oval (12, 2) xy on the ground below, for the shadow."""
-        t = np.linspace(0, 2 * math.pi, 12, endpoint=False)
-        # A rotor's shadow is that of its mast.
-        share = 0.07 if self.shape == "wind-mill" else 0.42
+        share = _BODY.get(self.shape, 0.84)
         extent = (share * self.item.length, share * self.item.width)
-        return np.stack([np.cos(t), np.sin(t)], -1) * extent @ turn(self.item.angle) + self.item.at
+        return _OVAL * extent @ turn(self.item.angle) + self.item.at
 
 
 @dataclass
@@ -74,7 +76,7 @@ class Cast:
         item, shape, wear = choose_look(rng, item)
         x, y = (int(c) for c in item.at)
         below = self.image[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3].mean((0, 1))
-        whole = draw(item, shape, pick_paint(rng, wear, below, self.options.contrast))
+        whole = draw(rng, item, shape, pick_paint(rng, wear, below, self.options.contrast))
         patch = whole.clipped(h, w)
         if patch is None or not self._fits(item, patch, int(whole.mask.sum())):
             return

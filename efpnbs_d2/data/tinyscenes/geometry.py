@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -27,9 +28,14 @@ class Parcel:
     half: tuple[float, float]
     angle: float
 
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """The rotation from the parcel's frame to the image's."""
+        return turn(self.angle)
+
     def to_image(self, uv: np.ndarray) -> np.ndarray:
         """Points (..., 2) of the parcel's frame as image (x, y)."""
-        return self.centre + uv @ turn(self.angle)
+        return self.centre + uv @ self.matrix
 
     def corners(self) -> np.ndarray:
         """The corners (4, 2) in the image."""
@@ -45,15 +51,15 @@ class Strip:
     end: np.ndarray
     width: float
 
-    @property
+    @cached_property
     def length(self) -> float:
         return float(np.hypot(*(self.end - self.start)))
 
-    @property
+    @cached_property
     def angle(self) -> float:
         return math.atan2(self.end[1] - self.start[1], self.end[0] - self.start[0])
 
-    @property
+    @cached_property
     def side(self) -> np.ndarray:
         """Unit vector (2,) across the strip."""
         return np.array([-math.sin(self.angle), math.cos(self.angle)])
@@ -88,7 +94,7 @@ def fill_colour(image: np.ndarray, points: np.ndarray, rgb: RGB) -> None:
 
 
 def _sixteenths(points: np.ndarray) -> np.ndarray:
-    return np.round(points * 16).astype(np.int32)
+    return np.rint(points * 16).astype(np.int32)
 
 
 def is_kind(ground: np.ndarray, kinds: Iterable[Ground]) -> np.ndarray:
@@ -106,7 +112,7 @@ def room_on(ground: np.ndarray, kinds: Iterable[Ground]) -> np.ndarray:
 def values_at(grid: np.ndarray, points: np.ndarray, outside: int = -1) -> np.ndarray:
     """Values (...) of `grid` (H, W) at points (..., 2), `outside` where they leave it."""
     h, w = grid.shape
-    x, y = np.round(points[..., 0]).astype(int), np.round(points[..., 1]).astype(int)
+    x, y = np.rint(points[..., 0]).astype(int), np.rint(points[..., 1]).astype(int)
     inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
     values = grid[np.clip(y, 0, h - 1), np.clip(x, 0, w - 1)].astype(int)
     return np.where(inside, values, outside)

@@ -21,12 +21,15 @@ COVERED = 0.4
 #: About this mean side (px) of its box, and below, every class is drawn as the same plain blob.
 _BLOB_SIDE = 10.0
 #: A blob that is an object keeps a paint of its own class this often.
-_OWN_PAINT = 0.25
+_OWN_PAINT = 0.3
 #: Supersampling of one object's patch.
 _FINE = 4
-#: The dark edge that shade and the optics' sharpening leave around things: BGR, and its strength.
-_RIM = np.array((44, 42, 40), np.float32)
-_RIM_STRENGTH, _BLOB_RIM_STRENGTH = 0.25, 0.75
+#: The dark edge that shade and the optics' sharpening leave around things: least and largest
+#: strength for the blob, strength for shapes.
+_BLOB_RIM, _RIM = (0.65, 0.88), 0.25
+#: All points of each shape in one array, and where its parts end.
+_OUTLINES = {name: np.concatenate([p.points for p in parts]) for name, parts in SHAPES.items()}
+_ENDS = {name: np.cumsum([len(p.points) for p in parts]) for name, parts in SHAPES.items()}
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,15 @@ class Placement:
 class Patch:
     """A drawn object: `alpha` (h, w) in 0..1 and `colour` (h, w, 3) BGR, corner at (x, y).
 
-    `rim` is the strength, 0..1, of the dark edge around it.
+    `rim` is the BGR tone of the dark edge around it, `rim_strength` 0..1 how much it covers.
     """
 
     x: int
     y: int
     alpha: np.ndarray
     colour: np.ndarray
-    rim: float
+    rim: np.ndarray
+    rim_strength: float
 
     @property
     def mask(self) -> np.ndarray:
@@ -80,10 +84,10 @@ class Patch:
     def stamp(self, image: np.ndarray) -> None:
         """Blend a clipped patch into `image` (H, W, 3) uint8, in place."""
         view = self.window(image)
-        rim = self.rim * cv2.dilate(self.alpha, np.ones((3, 3), np.uint8))[..., None]
+        edge = self.rim_strength * cv2.dilate(self.alpha, np.ones((3, 3), np.uint8))[..., None]
         alpha = self.alpha[..., None]
-        edged = view + rim * (_RIM - view)
-        view[:] = np.round(edged * (1 - alpha) + self.colour * alpha).astype(np.uint8)
+        edged = view + edge * (self.rim - view)
+        view[:] = np.rint(edged * (1 - alpha) + self.colour * alpha).astype(np.uint8)
 
 
 def choose_look(rng: np.random.Generator, item: Placement) -> tuple[Placement, str, str]:
@@ -106,16 +110,16 @@ def _as_blob(rng: np.random.Generator, item: Placement, shape: str) -> Placement
     )
 
 
-def _placed(item: Placement, shape: str) -> list[np.ndarray]:
-    """The polygons (K, 2) of `shape` where `item` stands."""
-    matrix, extent = turn(item.angle), (item.length, item.width)
-    return [part.points * extent @ matrix + item.at for part in SHAPES[shape]]
+def _placed(item: Placement, shape: str) -> np.ndarray:
+    """All points (K, 2) of `shape` where `item` stands."""
+    return _OUTLINES[shape] * (item.length, item.width) @ turn(item.angle) + item.at
 
 
 def _box_side(item: Placement, shape: str) -> float:
     """sqrt(area), px, of the upright box around a placed shape."""
-    points = np.concatenate(_placed(item, shape))
-    return math.sqrt(float(np.prod(np.ptp(points, axis=0))))
+    points = _placed(item, shape)
+    (x0, y0), (x1, y1) = points.min(0), points.max(0)
+    return math.sqrt((x1 - x0) * (y1 - y0))
 
 
 def pick_paint(
@@ -124,33 +128,34 @@ def pick_paint(
     """A BGR paint of `WEAR[wear]` at least `contrast` levels away from `ground` (3,) BGR."""
     names, shares = list(WEAR[wear]), list(WEAR[wear].values())
     for choice in rng.choice(len(names), 4, p=shares):
-        rgb = np.array(PAINTS[names[choice]]) * rng.uniform(0.9, 1.05) + rng.normal(0, 3, 3)
-        if math.dist(rgb[::-1], ground) >= contrast:
-            return np.clip(rgb[::-1], 0, 255)
+        bgr = np.array(PAINTS[names[choice]][::-1]) * rng.uniform(0.9, 1.05) + rng.normal(0, 3, 3)
+        if math.dist(bgr, ground) >= contrast:
+            return np.clip(bgr, 0, 255)
     return np.full(3, 244.0 if ground.mean() < 165 else 40.0)
 
 
-def draw(item: Placement, shape: str, paint: np.ndarray) -> Patch:
+def draw(rng: np.random.Generator, item: Placement, shape: str, paint: np.ndarray) -> Patch:
     """Draw a placed shape in a patch just large enough for it and its rim."""
-    parts, placed = SHAPES[shape], _placed(item, shape)
-    every = np.concatenate(placed)
-    x0, y0 = (int(c) - 2 for c in np.floor(every.min(0)))
-    x1, y1 = (int(c) + 3 for c in np.ceil(every.max(0)))
+    points = _placed(item, shape)
+    x0, y0 = (math.floor(c) - 2 for c in points.min(0))
+    x1, y1 = (math.ceil(c) + 3 for c in points.max(0))
+    # Pixel (0, 0) is centred on the origin: half a pixel leads to the fine grid's corner.
+    fine = (((points - (x0, y0)) + 0.5) * _FINE - 0.5) * 16
+    polygons = np.split(np.rint(fine).astype(np.int32), _ENDS[shape][:-1])
     alpha = np.zeros(((y1 - y0) * _FINE, (x1 - x0) * _FINE), np.uint8)
     colour = np.empty((*alpha.shape, 3), np.uint8)
     colour[:] = paint
-    for part, points in zip(parts, placed):
-        base = paint if part.paint is None else np.array(PAINTS[part.paint][::-1])
-        tone = tuple(float(c) for c in np.clip(base * part.light, 0, 255))
-        # Pixel (0, 0) is centred on the origin: half a pixel leads to the fine grid's corner.
-        fine = np.round((((points - (x0, y0)) + 0.5) * _FINE - 0.5) * 16).astype(np.int32)
-        cv2.fillPoly(alpha, [fine], 255, shift=4)
-        cv2.fillPoly(colour, [fine], tone, shift=4)
+    for part, polygon in zip(SHAPES[shape], polygons):
+        base = paint if part.paint is None else PAINTS[part.paint][::-1]
+        tone = tuple(min(255.0, float(c) * part.light) for c in base)
+        cv2.fillPoly(alpha, [polygon], 255, shift=4)
+        cv2.fillPoly(colour, [polygon], tone, shift=4)
     size = (x1 - x0, y1 - y0)
     return Patch(
         x0,
         y0,
         cv2.resize(alpha, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255,
         cv2.resize(colour, size, interpolation=cv2.INTER_AREA).astype(np.float32),
-        _BLOB_RIM_STRENGTH if shape == "blob" else _RIM_STRENGTH,
+        (rng.uniform(25, 65) + rng.normal(0, 6, 3)).astype(np.float32),
+        rng.uniform(*_BLOB_RIM) if shape == "blob" else _RIM,
     )

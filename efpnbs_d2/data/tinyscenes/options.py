@@ -8,7 +8,7 @@ from enum import IntEnum
 import numpy as np
 
 #: Raised whenever the same seed gives other bytes than before.
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 
 #: AI-TOD's classes; category id = index + 1.
 CLASSES = (
@@ -75,12 +75,12 @@ class Difficulty:
 
 DIFFICULTIES = {
     "easy": Difficulty(70, 0.0, (1.5, 4.0), (0.35, 0.6), 7, 1.0, 0.05, False),
-    "hard": Difficulty(38, 0.3, (4.0, 10.0), (0.55, 1.0), 18, 1.8, 0.25, True),
+    "hard": Difficulty(38, 0.3, (4.0, 10.0), (0.5, 0.8), 18, 1.8, 0.25, True),
 }
 
 
 def difficulty_options(name: str) -> Difficulty:
-    """The knobs of difficulty ``name``.
+    """The knobs of difficulty `name`.
 
     Raises:
         ValueError: no such difficulty.
@@ -91,15 +91,15 @@ def difficulty_options(name: str) -> Difficulty:
 
 
 def scene_size(size: tuple[int, int] | int) -> tuple[int, int]:
-    """``size`` as (height, width) in px; an int is a square.
+    """`size` as (height, width) in px; an int is a square.
 
     Raises:
         ValueError: not one or two whole numbers, or a side outside 128..4096.
     """
-    sides = (size, size) if isinstance(size, (int, np.integer)) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(s, (int, np.integer)) for s in sides):
+    sides = size if isinstance(size, (tuple, list)) else (size, size)
+    if len(sides) != 2 or not all(isinstance(side, (int, np.integer)) for side in sides):
         raise ValueError(f"size is {size!r}, expected an int or (height, width) in px")
-    if not all(128 <= s <= 4096 for s in sides):
+    if not all(128 <= side <= 4096 for side in sides):
         raise ValueError(
             f"size is {size!r}: a side must lie in 128..4096 px, so that a scene holds several "
             "kinds of ground"

@@ -60,7 +60,7 @@ def find_groups(rng: np.random.Generator, layout: Layout, slots: Groups) -> Grou
     # The room each needs (px) keeps its surroundings plain: ships off the shore, and so on.
     for name, number, room, maker in (
         ("ship", 9, 8.0, _fleet),
-        ("person", 10, 4.0, _crowd),
+        ("person", 10, 4.8, _crowd),
         ("wind-mill", 8, 6.0, _wind_farm),
     ):
         for spot in _spots(rng, room_on(layout.ground, HABITAT[name]), round(number * area), room):
@@ -90,7 +90,7 @@ def _spots(
 
 
 def _traffic(rng: np.random.Generator, layout: Layout) -> list[list[Placement]]:
-    """Short queues on both lanes of every road; one vehicle in fourteen is a lorry or bus."""
+    """Short queues on both lanes of every road; one vehicle in ten is a lorry or bus."""
     groups = []
     for road in layout.roads:
         for _ in range(round(road.length / 60)):
@@ -99,7 +99,7 @@ def _traffic(rng: np.random.Generator, layout: Layout) -> list[list[Placement]]:
             group = []
             for _ in range(rng.integers(1, 5)):
                 length = lognormal(rng, 13.5, 0.14, _LIMITS) * layout.scale
-                length *= rng.uniform(1.5, 2.2) if rng.random() < 1 / 14 else 1
+                length *= rng.uniform(1.5, 2.2) if rng.random() < 1 / 10 else 1
                 width = min(length * 0.48, road.width * 0.42)
                 spot = road.at(along) + road.side * lane * road.width / 4 + rng.normal(0, 0.4, 2)
                 group.append(Placement("vehicle", spot, length, width, heading))
@@ -110,7 +110,7 @@ def _traffic(rng: np.random.Generator, layout: Layout) -> list[list[Placement]]:
 
 def _fleet(rng: np.random.Generator, scale: float, spot: np.ndarray) -> list[Placement]:
     """One to four boats side by side on one heading."""
-    heading, length = rng.uniform(0, 2 * math.pi), lognormal(rng, 15.5, 0.46, _LIMITS) * scale
+    heading, length = rng.uniform(0, 2 * math.pi), lognormal(rng, 15.5, 0.5, _LIMITS) * scale
     side = np.array([-math.sin(heading), math.cos(heading)])
     fleet = []
     for k in range(rng.integers(1, 5)):
@@ -125,7 +125,7 @@ def _crowd(rng: np.random.Generator, scale: float, spot: np.ndarray) -> list[Pla
     """One to five people close together."""
     crowd = []
     for _ in range(rng.integers(1, 6)):
-        size = lognormal(rng, 8, 0.22, _LIMITS) * scale
+        size = lognormal(rng, 7.6, 0.22, _LIMITS) * scale
         place = spot + rng.normal(0, 5.5 * scale, 2)
         turned = rng.uniform(0, math.pi)
         crowd.append(Placement("person", place, size, size * rng.uniform(0.65, 0.9), turned))

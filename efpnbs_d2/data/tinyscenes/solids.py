@@ -72,7 +72,7 @@ def raise_solids(
     image: np.ndarray, ground: np.ndarray, solids: Iterable[Solid], sun: np.ndarray
 ) -> None:
     """Draw the solids that stand on free land, with shadows, and mark them on `ground`."""
-    kept = [solid for solid in solids if _stands_free(solid, ground)]
+    kept = _on_free_land(list(solids), ground)
     shadow = np.zeros(ground.shape, np.uint8)
     for solid in kept:
         cast_shadow(shadow, solid.footprint, sun * solid.height)
@@ -83,11 +83,16 @@ def raise_solids(
         fill(ground, solid.footprint, int(solid.kind))
 
 
-def _stands_free(solid: Solid, ground: np.ndarray) -> bool:
-    points = np.vstack([solid.footprint, solid.footprint.mean(0)])
-    kinds = values_at(ground, points)
-    barred = (Ground.WATER, Ground.BEACH, Ground.ROAD, Ground.PATH)
-    return bool((kinds >= 0).any()) and not np.isin(kinds, barred).any()
+def _on_free_land(solids: list[Solid], ground: np.ndarray) -> list[Solid]:
+    """The solids that are in view and stand neither in water nor on a way."""
+    if not solids:
+        return []
+    starts = np.cumsum([0] + [len(solid.footprint) for solid in solids[:-1]])
+    kinds = values_at(ground, np.concatenate([solid.footprint for solid in solids]))
+    barred = is_kind(np.maximum(kinds, 0), (Ground.WATER, Ground.BEACH, Ground.ROAD, Ground.PATH))
+    in_view = np.maximum.reduceat(kinds, starts) >= 0
+    blocked = np.logical_or.reduceat(barred & (kinds >= 0), starts)
+    return [solid for solid, free in zip(solids, in_view & ~blocked) if free]
 
 
 def paint_lines(image: np.ndarray, ground: np.ndarray, lines: Iterable[tuple[Strip, RGB]]) -> None:

@@ -24,7 +24,7 @@ _COLOURS: dict[Ground, tuple[tuple[int, int, int], ...]] = {
     Ground.PARK: ((104, 138, 84), (96, 130, 76)),
     Ground.WOOD: ((56, 80, 48), (60, 82, 52), (52, 76, 48)),
     Ground.SCRUB: ((126, 100, 74), (118, 96, 68), (134, 106, 78)),
-    Ground.ROAD: ((78, 80, 84), (86, 87, 90)),
+    Ground.ROAD: ((80, 82, 83), (88, 89, 89)),
     Ground.PATH: ((206, 184, 146), (200, 180, 142)),
     Ground.BEACH: ((216, 196, 154), (208, 188, 144)),
     Ground.WATER: ((34, 74, 98), (40, 84, 96), (30, 62, 90), (48, 88, 102)),
@@ -72,15 +72,15 @@ def paint_ground(
     light = np.take(texture[:, 1], row) * blotch + np.take(texture[:, 3], row) * canopy
     _furrow(rng, layout, row, texture[:, 2], light)
     image: np.ndarray = np.take(colours, row, axis=0)
-    image += light[..., None]
+    image = image + light[..., None]
     _wet(layout, image)
     # The blur rounds off the map's hard pixel edges; grain comes after it.
-    image = cv2.GaussianBlur(image, (0, 0), 0.6)
+    smooth: np.ndarray = cv2.GaussianBlur(image, (0, 0), 0.6)
     grain = np.take(texture[:, 0], row) * rng.standard_normal((h, w), dtype=np.float32)
-    image += grain[..., None]
-    image = cv2.convertScaleAbs(np.maximum(image, 0))
-    _speckle(rng, image, options)
-    return image
+    smooth += grain[..., None]
+    result: np.ndarray = np.clip(smooth, 0, 255).astype(np.uint8)
+    _speckle(rng, result, options)
+    return result
 
 
 def _tables(
@@ -92,7 +92,7 @@ def _tables(
     for i, kind in enumerate(kinds):
         choices = _COLOURS[kind]
         rgb = np.array(choices[rng.integers(len(choices))])
-        rgb = rgb + rng.normal(0, 3, 3) + rng.normal(0, 3)
+        rgb = rgb + rng.normal(0, 1.8, 3) + rng.normal(0, 4)
         colours[i] = (rgb + options.ground_pull * (_DRAB - rgb))[::-1]
     return colours, np.array([_TEXTURE[kind] for kind in kinds], np.float32)
 

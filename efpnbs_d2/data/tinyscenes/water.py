@@ -24,7 +24,9 @@ def flood(rng: np.random.Generator, layout: Layout) -> None:
     y, x = np.mgrid[0:h, 0:w].astype(np.float32)
     depth = _wide_water(rng, h, w, x, y)
     beach = rng.uniform(15, 21) * layout.scale
-    streams = rng.poisson(0.75 * max(1.0, min(h, w) / 350)) if depth is not None else 1
+    streams = max(rng.poisson(0.75 * max(1.0, min(h, w) / 400)), min(h, w) // 400)
+    if depth is None:
+        streams = max(1, streams)
     if depth is not None:
         layout.ground[depth > -beach] = Ground.BEACH
     for _ in range(streams):
@@ -51,9 +53,9 @@ def _wide_water(
         away = (x - w / 2) * math.cos(angle) + (y - h / 2) * math.sin(angle)
         return away - rng.uniform(0.16, 0.3) * side + shore
     depth = np.full((h, w), -np.inf, np.float32)
-    for _ in range(max(1, round(h * w / 400**2))):
+    for _ in range(max(1, round(h * w / 520**2))):
         cx, cy = rng.uniform(0.15, 0.85, 2) * (w, h)
-        radius = rng.uniform(0.17, 0.27) * min(side, 400)
+        radius = rng.uniform(0.17, 0.27) * min(side, 420)
         oval = np.hypot(x - cx, (y - cy) * rng.uniform(0.8, 1.25))
         depth = np.maximum(depth, radius - oval + 0.8 * shore)
     return depth

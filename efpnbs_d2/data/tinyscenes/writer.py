@@ -71,9 +71,11 @@ def write_dataset(
     try:
         _write_splits(part, info, workers, progress)
         part.chmod(0o755)
+        old = part.with_name(part.name + "-old")
         if target.exists():
-            shutil.rmtree(target)
+            target.rename(old)
         part.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return target
