@@ -18,6 +18,7 @@ CARRIER_FILES = {
     "EZannot/__init__.py": "code under another licence",
     "EZannot/detectron2/__init__.py": '__version__ = "0.6"\n',
     "EZannot/detectron2/data/build.py": (
+        "from EZannot.detectron2 import model_zoo\n"
         "from EZannot.detectron2.config import configurable\n"
         "import EZannot.detectron2.utils.comm as comm\n"
         'logger = getLogger("EZannot.detectron2.data")\n'
@@ -57,6 +58,7 @@ def test_takes_the_detectron2_tree_only_and_renames_its_imports_back(backend, ca
     assert backend.upstream_files(carrier) == {
         "detectron2/__init__.py": b'__version__ = "0.6"\n',
         "detectron2/data/build.py": (
+            b"from detectron2 import model_zoo\n"
             b"from detectron2.config import configurable\n"
             b"import detectron2.utils.comm as comm\n"
             b'logger = getLogger("detectron2.data")\n'
