@@ -81,17 +81,13 @@ def register_tiny_dataset(
     """
     if format is None:
         format = "coco" if annotations and annotations.lower().endswith(".json") else "visdrone"
-    if format not in _FORMATS:
-        raise ValueError(f"{name}: found format {format!r}, expected one of {_FORMATS} or None.")
-    if protocol not in _PROTOCOLS:
-        raise ValueError(f"{name}: found protocol {protocol!r}, expected one of {_PROTOCOLS}.")
-    if format == "coco" and annotations is None:
-        raise ValueError(f"{name}: found no annotations, expected a COCO JSON, which lists images.")
-    if format == "visdrone" and classes is None:
-        raise ValueError(f"{name}: found no classes, expected their names for text annotations.")
-    paths = (None if annotations is None else _absolute(annotations), [_absolute(images)])
+    _check_options(name, annotations, format, classes, protocol)
+    # Absolute now: a command may change its folder before it loads the data.
+    paths = (None if annotations is None else _absolute(annotations), _absolute(images))
     source = _Source(
-        locate=lambda: paths,
+        locate=partial(
+            _locate_own, name, *paths, os.path.isfile if format == "coco" else os.path.isdir
+        ),
         format=format,
         classes=None if classes is None else tuple(classes),
         strict=strict,
@@ -157,6 +153,29 @@ def class_names(name: str) -> list[str]:
     return list(metadata.thing_classes)
 
 
+def _check_options(
+    name: str,
+    annotations: str | None,
+    format: str,
+    classes: Sequence[str] | None,
+    protocol: str,
+) -> None:
+    if format not in _FORMATS:
+        raise ValueError(f"{name}: found format {format!r}, expected one of {_FORMATS} or None.")
+    if protocol not in _PROTOCOLS:
+        raise ValueError(f"{name}: found protocol {protocol!r}, expected one of {_PROTOCOLS}.")
+    if format == "coco" and annotations is None:
+        raise ValueError(f"{name}: found no annotations, expected a COCO JSON, which lists images.")
+    if format == "visdrone" and classes is None:
+        raise ValueError(f"{name}: found no classes, expected their names for text annotations.")
+    # A string is a sequence of strings too; YAML turns names like "no" and 7 into other types.
+    names = [] if classes is None else list(classes)
+    if isinstance(classes, str) or not all(isinstance(c, str) for c in names):
+        raise ValueError(f"{name}: found classes {classes!r}, expected a list of quoted names.")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{name}: found one class name twice in {names}.")
+
+
 def _register(name: str, source: _Source, protocol: str) -> None:
     if name in DatasetCatalog:
         raise ValueError(f"A data set '{name}' is registered already, choose another name.")
@@ -186,6 +205,18 @@ def _describe(
 
 def _locate_published(split: Split) -> tuple[str | None, Sequence[str]]:
     return locate_split(split, dataset_root())
+
+
+def _locate_own(
+    name: str, annotations: str | None, images: str, exists: Callable[[str], bool]
+) -> tuple[str | None, Sequence[str]]:
+    for kind, path, found in (
+        ("annotations", annotations, annotations is None or exists(annotations)),
+        ("images", images, os.path.isdir(images)),
+    ):
+        if not found:
+            raise ValueError(f"Found no {kind} of '{name}' at {path}, where it was registered.")
+    return annotations, [images]
 
 
 def _aitod_origin(file_name: str) -> str | None:

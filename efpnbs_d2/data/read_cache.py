@@ -94,6 +94,7 @@ def store_arrays(key: Sequence[str], fingerprint: str, arrays: dict[str, np.ndar
         os.replace(temporary, path)
     except OSError as error:
         _logger.info("Cannot write the cache file %s (%s); going on without.", path, error)
+    finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
 

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from detectron2.data import DatasetCatalog
@@ -52,7 +53,7 @@ def write_aitod(root: Path, images: int, boxes: int) -> None:
     folder = root / "aitod" / "images" / "trainval"
     folder.mkdir(parents=True)
     rng = random.Random(0)
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for index, count in enumerate(_spread(images, boxes, rng)):
         (folder / f"{index}.png").touch()
         for _ in range(count):

@@ -289,6 +289,9 @@ class TestOwnDatasets:
             ({"format": "yolo"}, "found format 'yolo', expected one of"),
             ({"protocol": "lvis"}, "found protocol 'lvis', expected one of"),
             ({"annotations": None, "format": "coco"}, "found no annotations, expected a COCO"),
+            ({"classes": "boat"}, "found classes 'boat', expected a list"),
+            ({"classes": ["boat", True]}, "expected a list of quoted names"),
+            ({"classes": ["boat", "boat"]}, "found one class name twice"),
         ],
     )
     def test_mistakes(self, boats, options, message):
@@ -296,6 +299,14 @@ class TestOwnDatasets:
         with pytest.raises(ValueError, match=message):
             register_tiny_dataset("boats", **options)
         assert "boats" not in DatasetCatalog
+
+    @pytest.mark.parametrize("kind", ["annotations", "images"])
+    def test_files_that_are_gone_are_named(self, boats, tmp_path, kind):
+        options = {"annotations": str(boats[0]), "images": str(boats[1])}
+        gone = {kind: str(tmp_path / "gone.json")}
+        register_tiny_dataset("boats", **options | gone)
+        with pytest.raises(ValueError, match=f"Found no {kind} of 'boats' at .*gone.json"):
+            DatasetCatalog.get("boats")
 
     def test_names_are_taken_once(self, boats):
         options = {"annotations": str(boats[0]), "images": str(boats[1])}
