@@ -43,6 +43,9 @@ def build_pair(depth: int, device: str) -> tuple[GeneralizedRCNN, GeneralizedRCN
         cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64
     torch.manual_seed(0)
     stock = build_model(cfg).eval()
+    # Random offsets throw the anchors together, so that NMS leaves three proposals. Without, the
+    # box head has its full number, as in a trained detector.
+    torch.nn.init.zeros_(stock.proposal_generator.rpn_head.anchor_deltas.weight)
     cfg.MODEL.META_ARCHITECTURE = "TinyObjectRCNN"
     cfg.MODEL.BACKBONE.NAME = "EFPNBS"
     enhanced = build_model(cfg).eval()

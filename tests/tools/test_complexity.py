@@ -29,6 +29,14 @@ def test_default_configuration_is_within_the_flops_budget() -> None:
     assert after["detector"] / before["detector"] <= 1.015
 
 
+@torch.no_grad()
+def test_box_head_has_its_full_number_of_proposals() -> None:
+    stock, _ = complexity.build_pair(depth=18, device="cpu")
+    images = stock.preprocess_image([{"image": torch.rand(3, 320, 320) * 255}])
+    proposals, _ = stock.proposal_generator(images, stock.backbone(images.tensor), None)
+    assert len(proposals[0]) == stock.proposal_generator.post_nms_topk[False]
+
+
 @pytest.mark.parametrize("depth", [18, 50])
 def test_both_detectors_have_the_same_weights(depth: int) -> None:
     stock, enhanced = complexity.build_pair(depth, "cpu")
