@@ -19,7 +19,8 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 def class_color(index: int) -> tuple[int, int, int]:
     """The BGR colour of a class, the same in every picture."""
     palette = colormap(rgb=False, maximum=255)
-    return tuple(int(value) for value in palette[index % len(palette)])
+    blue, green, red = palette[index % len(palette)]
+    return int(blue), int(green), int(red)
 
 
 def draw_boxes(
@@ -108,9 +109,9 @@ def _legend(
     strip = np.full((LEGEND_LINE * len(lines) + 6, width, 3), 255, np.uint8)
     for row, line in enumerate(lines):
         baseline = LEGEND_LINE * row + 18
-        for left, color, text in line:
-            if color is not None:
-                cv2.rectangle(strip, (left, baseline - 11), (left + 11, baseline), color, -1)
+        for left, swatch, text in line:
+            if swatch is not None:
+                cv2.rectangle(strip, (left, baseline - 11), (left + 11, baseline), swatch, -1)
                 left += 18
             cv2.putText(strip, text, (left, baseline), FONT, 0.48, (20, 20, 20), 1, cv2.LINE_AA)
     return strip

@@ -17,6 +17,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from ..data.tinyscenes import generate_scene, write_dataset
+from ..engine.cli import load_config
 from ..inference.drawing import draw_boxes, draw_detections, heat_map
 from ..inference.masks import foreground_masks
 from ..inference.predictors import predictor_config
@@ -77,15 +78,14 @@ def _train(output: Path) -> None:
 
 
 def _show_progress(process: subprocess.Popen, metrics_file: Path) -> None:
-    total = None
+    total = load_config(str(CONFIG), []).train.max_iter
     with tqdm(total=total, unit="it", desc="     training", dynamic_ncols=True) as bar:
         while process.poll() is None:
             time.sleep(0.5)
-            entries = read_metrics(metrics_file)
+            entries = [entry for entry in read_metrics(metrics_file) if "total_loss" in entry]
             if entries:
-                bar.total = entries[-1]["max_iter"]
-                bar.n = entries[-1]["iteration"] + 1
-                bar.set_postfix(loss=f"{entries[-1]['total_loss']:.2f}", refresh=True)
+                bar.set_postfix(loss=f"{entries[-1]['total_loss']:.2f}", refresh=False)
+                bar.update(entries[-1]["iteration"] + 1 - bar.n)
 
 
 def _predict(output: Path) -> list[Path]:
