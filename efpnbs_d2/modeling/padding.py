@@ -32,12 +32,12 @@ def valid_cells(
         device: of the result.
 
     Returns:
-        (N, 2) int64, rows and columns; or None when every cell of every image is valid, as far as
-        that is known without reading a tensor's values (a trace must hold for other sizes too).
+        (N, 2) int64, rows and columns; or None when every cell of every image is valid. Sizes that
+        are tensors are not read to find that out: a trace must hold for other values too.
     """
     if image_sizes is None:
         return None
-    if not torch.jit.is_tracing() and all(isinstance(x, int) for size in image_sizes for x in size):
+    if all(_is_known(size) for size in image_sizes):
         counts = [[-(-int(x) // stride) for x in size] for size in image_sizes]
         if all(rows >= grid[0] and cols >= grid[1] for rows, cols in counts):
             return None
@@ -78,6 +78,10 @@ def replicate_border(features: Tensor, cells: Tensor) -> Tensor:
     columns = torch.arange(width, device=cells.device).minimum(cells[:, 1:] - 1)
     features = features.gather(2, rows[:, None, :, None].expand_as(features))
     return features.gather(3, columns[:, None, None, :].expand_as(features))
+
+
+def _is_known(size: ImageSize) -> bool:
+    return not isinstance(size, Tensor) and all(isinstance(x, int) for x in size)
 
 
 def _as_tensor(size: ImageSize) -> Tensor:

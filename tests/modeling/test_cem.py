@@ -167,11 +167,13 @@ def test_low_precision_keeps_dtype_and_values(
     with torch.autocast("cpu", dtype=dtype):
         autocast = cem(low, image_sizes)
         float_maps = cem(features, image_sizes)
+        with torch.no_grad():
+            inference = cem(features, image_sizes)
     pure = cem.to(dtype)(low, image_sizes)
     for name, value in expected.items():
         assert autocast[name].dtype == pure[name].dtype == dtype
-        assert float_maps[name].dtype == torch.float32
-        for actual in (autocast, pure, float_maps):
+        assert float_maps[name].dtype == inference[name].dtype == torch.float32
+        for actual in (autocast, pure, float_maps, inference):
             torch.testing.assert_close(actual[name].float(), value, rtol=0.1, atol=0.1)
 
 
@@ -241,7 +243,7 @@ class Traceable(nn.Module):
         self.cem, self.names = cem, names
 
     def forward(self, sizes: Tensor, *maps: Tensor) -> tuple[Tensor, ...]:
-        image_sizes = [(sizes[0, 0], sizes[0, 1]), sizes[1]]
+        image_sizes = [sizes[0], (sizes[1, 0], sizes[1, 1])]
         return tuple(self.cem(dict(zip(self.names, maps, strict=True)), image_sizes).values())
 
 
