@@ -133,7 +133,7 @@ def explained(output: str, title: str) -> SetupError:
     if missing:
         return SetupError(
             f"the package index has no {missing[1]} for this Python and machine: name another "
-            f"Python, for example PYTHON=python3.12, {again}.",
+            f"Python (PYTHON=python3.12) or another index in pip's settings, {again}.",
             intact,
         )
     print(output, file=sys.stderr)
