@@ -54,6 +54,12 @@ def scenes(scenes_root, monkeypatch):
 
 
 @pytest.fixture
+def small_overrides():
+    """Overrides for tests that run train_net.py as a user does."""
+    return SMALL_MODEL
+
+
+@pytest.fixture
 def small_lazy(tmp_path):
     """The demo's LazyConfig with a small model, two iterations, and its own output folder."""
 

@@ -25,7 +25,7 @@ optimizer = adamw(lr=5e-4)
 lr_multiplier = warmup_cosine(warmup=0.05)
 
 train.output_dir = "output/tinyscenes/fpn_r18"
-train.max_iter = 450
-train.eval_period = 150
-train.checkpointer.period = 450
+train.max_iter = 300
+train.eval_period = 100
+train.checkpointer.period = 300
 train.clip_grad_norm = 10.0

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 import torch
 from detectron2.config import CfgNode, LazyConfig, get_cfg
 from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -115,6 +117,8 @@ def _did_you_mean(key: str, known: Sequence[str]) -> str:
 def _run(args: argparse.Namespace) -> None:
     cfg = load_config(args.config_file, args.opts)
     default_setup(cfg, args)
+    output_dir = cfg.train.output_dir if isinstance(cfg, DictConfig) else cfg.OUTPUT_DIR
+    setup_logger(output_dir, distributed_rank=comm.get_rank(), name="efpnbs_d2")
     recipe: Recipe = LazyRecipe(cfg) if isinstance(cfg, DictConfig) else YacsRecipe(cfg)
     if args.eval_only:
         evaluate_checkpoint(recipe, resume=args.resume)

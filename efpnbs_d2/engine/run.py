@@ -146,7 +146,11 @@ def build_evaluator(name: str, model: Any, output_dir: str) -> COCOEvaluator:
     last = predictor[-1] if isinstance(predictor, nn.ModuleList) else predictor
     folder = str(Path(output_dir, "inference", name))
     return COCOEvaluator(
-        name, ("bbox",), output_dir=folder, max_dets_per_image=last.test_topk_per_image
+        name,
+        ("bbox",),
+        output_dir=folder,
+        max_dets_per_image=last.test_topk_per_image,
+        allow_cached_coco=False,  # the data may have changed since the last run
     )
 
 

@@ -35,7 +35,9 @@ UNSEEN_SEED, UNSEEN_SCENES = 1_000_003, 4
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m efpnbs_d2.tools.demo", description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("output/demo"), help="where to write")
-    output = parser.parse_args().output.resolve()
+    parser.add_argument("--figure", type=Path, help="also write the README's figure to this file")
+    args = parser.parse_args()
+    output = args.output.resolve()
     start = time.monotonic()
 
     print("1/4  Writing the tinyscenes data set")
@@ -44,7 +46,7 @@ def main() -> None:
     print("2/4  Training E-FPN-BS with DCLoss, evaluating as it goes")
     _train(output)
     print("3/4  Predicting unseen scenes")
-    pictures = _predict(output)
+    pictures = _predict(output, args.figure)
     print("4/4  Drawing the curves")
     metrics = read_metrics(output / "run/metrics.json")
     pictures.append(draw_curves(metrics, output / "curves.png"))
@@ -88,28 +90,38 @@ def _show_progress(process: subprocess.Popen, metrics_file: Path) -> None:
                 bar.update(entries[-1]["iteration"] + 1 - bar.n)
 
 
-def _predict(output: Path) -> list[Path]:
-    """Detections beside ground truth, and FBSM's masks, for scenes that no split holds."""
+def _predict(output: Path, figure: Path | None) -> list[Path]:
+    """Detections beside ground truth, and FBSM's masks, for scenes that no split holds.
+
+    `figure` gets detections, ground truth and P2's mask of the first two scenes.
+    """
     cfg = predictor_config(PREDICTOR_CONFIG, output / "run/model_best.pth")
     predictor = DefaultPredictor(cfg)
     names = predictor.metadata.thing_classes
-    written = []
+    written, overviews = [], []
     for index in range(UNSEEN_SCENES):
         image, annotations = generate_scene(UNSEEN_SEED + index)
         boxes = np.array([a["bbox"] for a in annotations])
         boxes[:, 2:] += boxes[:, :2]
         classes = [a["category_id"] - 1 for a in annotations]
         found = predictor(image)["instances"].to("cpu")
-        truth = draw_boxes(image, boxes, classes, names, "ground truth")
+        compared = [
+            draw_detections(image, found, names, title="detections"),
+            draw_boxes(image, boxes, classes, names, "ground truth"),
+        ]
         masks = foreground_masks(predictor.model, image)
         shown = [heat_map(image, mask, f"FBSM mask {level}") for level, mask in masks.items()]
-        for kind, panels in {
-            "detections": [draw_detections(image, found, names, title="detections"), truth],
-            "masks": shown,
-        }.items():
+        for kind, panels in {"detections": compared, "masks": shown}.items():
             path = output / f"{kind}_{index}.png"
             cv2.imwrite(str(path), _side_by_side(panels))
             written.append(path)
+        overviews.append(_side_by_side([*compared, shown[0]]))
+    if figure:
+        rows = np.vstack(overviews[:2])
+        cv2.imwrite(
+            str(figure), cv2.resize(rows, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        )
+        written.append(figure)
     return written
 
 
@@ -124,7 +136,10 @@ def _side_by_side(panels: list[np.ndarray]) -> np.ndarray:
 
 def _ap_table(metrics: list[dict]) -> str:
     last = [m for m in metrics if "bbox/AP50" in m][-1]
-    rows = [(k.removeprefix("bbox/"), v) for k, v in last.items() if k.startswith("bbox/")]
+    values = {k.removeprefix("bbox/"): v for k, v in last.items() if k.startswith("bbox/")}
+    # First the averages, then the classes; a size without objects has no AP (NaN).
+    names = sorted(values, key=lambda name: ("-" in name, name))
+    rows = [(name, values[name]) for name in names if values[name] == values[name]]
     return tabulate(rows, headers=("held-out scenes", "AP (%)"), floatfmt=".1f", tablefmt="github")
 
 
