@@ -1,6 +1,5 @@
 """Checkpoints that are whole or absent, say what they hold, and refuse another model's weights."""
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
+from ..atomic import write_atomically
 from ..inference.predictors import CARD_KEY
 
 # Parts that start as the identity (CEM, FBSM) or are running statistics (DCLoss): a stock
@@ -104,25 +104,3 @@ class Checkpointer(DetectionCheckpointer):
         if any(part in f".{key}" for part in OPTIONAL_PARTS):
             return True
         return self.backbone_only and not key.startswith("backbone.bottom_up.")
-
-
-def write_atomically(target: Path, write: Any) -> None:
-    """Call `write(file)` on a temporary file beside `target` and rename it when it is whole.
-
-    Raises:
-        OSError: with the path and the likely remedy; the temporary file is gone, `target` intact.
-    """
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    # torch.save turns a failed write into a RuntimeError of its zip writer.
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise OSError(
-            f"could not write {target}: {reason}; free disk space or choose another output folder"
-        ) from error

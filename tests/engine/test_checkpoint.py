@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from efpnbs_d2.engine.checkpoint import Checkpointer, write_atomically
+from efpnbs_d2.atomic import write_atomically
+from efpnbs_d2.engine.checkpoint import Checkpointer
 from efpnbs_d2.engine.recipe import LazyRecipe
 from efpnbs_d2.inference.predictors import read_card
 

@@ -1,0 +1,28 @@
+"""Files that are whole or absent."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write_atomically(target: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Call `write(file)` on a temporary file beside `target` and rename it when it is whole.
+
+    Raises:
+        OSError: with the path and the likely remedy; the temporary file is gone, `target` intact.
+    """
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    # torch.save turns a failed write into a RuntimeError of its zip writer.
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise OSError(
+            f"could not write {target}: {reason}; free disk space or choose another output folder"
+        ) from error
