@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import cv2
 import numpy as np
@@ -99,9 +99,14 @@ def _sixteenths(points: np.ndarray) -> np.ndarray:
 
 def is_kind(ground: np.ndarray, kinds: Iterable[Ground]) -> np.ndarray:
     """Where `ground` is one of `kinds`, bool of the same shape."""
+    return _membership(tuple(kinds))[ground]
+
+
+@cache
+def _membership(kinds: tuple[Ground, ...]) -> np.ndarray:
     table = np.zeros(len(Ground), bool)
-    table[[int(kind) for kind in kinds]] = True
-    return table[ground]
+    table[list(kinds)] = True
+    return table
 
 
 def room_on(ground: np.ndarray, kinds: Iterable[Ground]) -> np.ndarray:

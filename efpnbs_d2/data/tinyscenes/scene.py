@@ -40,7 +40,7 @@ _SHADOW = {
     "wind-mill": 0.9,
     "blob": 0.3,
 }
-#: Draws of one seed before giving up; about one draw in ten holds too few objects.
+#: Draws of one seed before giving up; at 128 px one draw in twenty holds too few objects.
 _ATTEMPTS = 100
 
 
