@@ -98,7 +98,7 @@ class Installer:
         if code and (NO_SPACE.search(output) or NO_INDEX.search(output)):
             raise explained(output, "uv")
         # uv has no part in pip's folders of files, which stand in for an index then.
-        usable = code == 0 and "no-index" not in self._pip_settings()
+        usable = code == 0 and "no_index" not in self._pip_settings()
         if not usable:
             print("  going on without uv, with pip alone", flush=True)
         return usable
@@ -106,15 +106,16 @@ class Installer:
     def _uv_environment(self) -> dict[str, str]:
         """uv does not read pip's settings: hand it the user's index and certificates."""
         pip = self._pip_settings()
-        told = {"UV_DEFAULT_INDEX": pip.get("index-url"), "SSL_CERT_FILE": pip.get("cert")}
+        told = {"UV_DEFAULT_INDEX": pip.get("index_url"), "SSL_CERT_FILE": pip.get("cert")}
         return {name: value for name, value in told.items() if value} | os.environ
 
     def _pip_settings(self) -> dict[str, str]:
-        """pip's settings by name; its environment variables win over its files."""
+        """pip's settings by name (``-`` as ``_``); its environment variables win over its files."""
         command = [self.python, "-m", "pip", "config", "list"]
         listing = subprocess.run(command, capture_output=True, text=True).stdout
         found = re.findall(r"^(\S+)\.([a-z-]+)='(.*)'$", listing, re.MULTILINE)
-        return {name: value for _, name, value in sorted(found, key=lambda row: row[0] == ":env:")}
+        in_order = sorted(found, key=lambda row: row[0] == ":env:")
+        return {name.replace("-", "_"): value for _, name, value in in_order}
 
 
 def explained(output: str, title: str) -> SetupError:
