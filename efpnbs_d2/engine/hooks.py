@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from detectron2.engine import HookBase, hooks
-from detectron2.utils import comm
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -76,7 +75,7 @@ class PredictionPreview(HookBase):
             self._draw()
 
     def _draw(self) -> None:
-        if not comm.is_main_process():
+        if not self.samples:
             return
         training = self.model.training
         self.model.eval()

@@ -5,7 +5,8 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from detectron2.engine import create_ddp_model, default_writers, hooks
+import torch
+from detectron2.engine import HookBase, create_ddp_model, default_writers, hooks
 from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv_format
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.utils import comm
@@ -63,50 +64,53 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
         backbone_only=options.init_backbone_only,
         trainer=trainer,
     )
+    results: dict[str, Any] = {}
+    trainer.register_hooks(_build_hooks(recipe, model, optimizer, checkpointer, results))
+    checkpointer.resume_or_load(options.init_checkpoint, resume=resume)
+    resumed = resume and checkpointer.has_checkpoint()
+    trainer.train(trainer.iter + 1 if resumed else 0, options.max_iter)
+    return results
+
+
+def _build_hooks(
+    recipe: Recipe,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    checkpointer: Checkpointer,
+    results: dict[str, Any],
+) -> list[HookBase]:
+    """Everything around the steps, in the order it has to run; `results` gets the last metrics."""
+    options, period = recipe.options, recipe.options.eval_period
     average = WeightAverage(model, options.ema_decay) if options.ema_decay is not None else None
     evaluated: nn.Module = average.averaged.module if average else model
-
-    results: dict[str, Any] = {}
 
     def evaluate_now() -> dict[str, Any]:
         results.clear()
         results.update(evaluate(recipe, evaluated))
         return results
 
-    trainer.register_hooks(
-        [
-            hooks.IterationTimer(),
-            hooks.LRScheduler(scheduler=recipe.build_lr_scheduler(optimizer)),
-            average,
-            hooks.PeriodicCheckpointer(
-                checkpointer, options.checkpoint_period, max_to_keep=options.checkpoints_kept
-            )
-            if comm.is_main_process()
-            else None,
-            PredictionPreview(
-                options.eval_period, evaluated, _preview_samples(recipe), card["class_names"]
-            )
-            if comm.is_main_process()
-            else None,
-            hooks.EvalHook(options.eval_period, evaluate_now),
-            BestCheckpointer(
-                options.eval_period,
-                Checkpointer(evaluated, options.output_dir, card=card, tag_last=False),
-                options.best_metric,
-            )
-            if comm.is_main_process()
-            else None,
-            hooks.PeriodicWriter(
-                default_writers(options.output_dir, options.max_iter), period=options.log_period
-            )
-            if comm.is_main_process()
-            else None,
-        ]
-    )
-    checkpointer.resume_or_load(options.init_checkpoint, resume=resume)
-    resumed = resume and checkpointer.has_checkpoint()
-    trainer.train(trainer.iter + 1 if resumed else 0, options.max_iter)
-    return results
+    schedule = hooks.LRScheduler(scheduler=recipe.build_lr_scheduler(optimizer))
+    every_process = [hooks.IterationTimer(), schedule, *([average] if average else [])]
+    evaluation = hooks.EvalHook(period, evaluate_now)
+    if not comm.is_main_process():
+        return [*every_process, evaluation]
+
+    best = Checkpointer(evaluated, options.output_dir, card=checkpointer.card, tag_last=False)
+    return [
+        *every_process,
+        hooks.PeriodicCheckpointer(
+            checkpointer, options.checkpoint_period, max_to_keep=options.checkpoints_kept
+        ),
+        PredictionPreview(
+            period, evaluated, _preview_samples(recipe), checkpointer.card["class_names"]
+        ),
+        evaluation,
+        BestCheckpointer(period, best, options.best_metric),
+        # Last, so that the metrics of the hooks before it are written.
+        hooks.PeriodicWriter(
+            default_writers(options.output_dir, options.max_iter), period=options.log_period
+        ),
+    ]
 
 
 def evaluate(recipe: Recipe, model: nn.Module) -> dict[str, Any]:
@@ -156,6 +160,11 @@ def build_evaluator(name: str, model: Any, output_dir: str) -> COCOEvaluator:
 
 def describe(recipe: Recipe) -> dict[str, Any]:
     """The card that checkpoints carry: `class_names` and `input`."""
+    if not recipe.train_names:
+        raise ValueError(
+            "the config names no training data set; set dataloader.train.dataset.names "
+            "(yacs: DATASETS.TRAIN)"
+        )
     return {"class_names": class_names(recipe.train_names[0]), "input": recipe.input_scale}
 
 
@@ -196,8 +205,9 @@ def check_random_layers(model: nn.Module, *, has_weights: bool) -> None:
 
 def _preview_samples(recipe: Recipe) -> list[dict[str, Any]]:
     samples: list[dict[str, Any]] = []
-    for batch in recipe.build_test_loader(recipe.test_names[0]):
-        samples += batch
-        if len(samples) >= PREVIEW_IMAGES:
-            break
+    for name in recipe.test_names[:1]:
+        for batch in recipe.build_test_loader(name):
+            samples += batch
+            if len(samples) >= PREVIEW_IMAGES:
+                break
     return samples[:PREVIEW_IMAGES]
