@@ -41,7 +41,7 @@ METHOD = {
     ),
     "efpn_bs": ({"cem", "fbsm", "padding"}, None),
     "box_predictor": ({"dc_loss"}, None),
-    "roi_heads": ({"box_predictor"}, None),
+    "roi_heads": ({"box_predictor", "ignore"}, None),
 }
 
 
