@@ -21,8 +21,8 @@ SMALL = dict(splits={"train": 2, "val": 1}, size=128, progress=False)
 
 @pytest.fixture(scope="module")
 def scenes():
-    """Enough scenes for statistics: (image, annotations) of 300 seeds."""
-    return [generate_scene(seed) for seed in range(300)]
+    """Enough scenes for statistics: (image, annotations) of 240 seeds."""
+    return [generate_scene(seed) for seed in range(240)]
 
 
 def side(annotation):
@@ -61,9 +61,11 @@ def test_the_largest_scenes_are_given_at_most_200_objects():
 
 
 def test_large_scenes_hold_more_objects_of_all_classes():
-    _, annotations = generate_scene(1, size=800)
-    assert len(annotations) > 80
-    assert {a["category_id"] for a in annotations} == set(range(1, 9))
+    scenes = [generate_scene(seed, size=800)[1] for seed in (1, 2)]
+    assert min(len(annotations) for annotations in scenes) > 80
+    classes = [{a["category_id"] for a in annotations} for annotations in scenes]
+    assert min(len(found) for found in classes) >= 7
+    assert classes[0] | classes[1] == set(range(1, 9))
 
 
 def test_sizes_and_counts_follow_ai_tod(scenes):
@@ -93,6 +95,16 @@ def test_objects_stand_together_and_overlap(scenes):
     # Strewn at random over the ground of their class they would be 6 px apart.
     assert np.median(gaps) < 4
     assert 0.2 < np.mean(overlaps) < 0.5
+
+
+def test_every_scene_holds_several_contexts():
+    classes = []
+    for seed in range(12):
+        scene = render_scene(seed)
+        shares = np.bincount(scene.ground.ravel(), minlength=len(Ground)) / scene.ground.size
+        assert (shares > 0.02).sum() >= 5
+        classes.append(len({a["category_id"] for a in scene.annotations}))
+    assert min(classes) >= 2 and np.mean(classes) > 4.5
 
 
 @pytest.mark.parametrize("difficulty", ["easy", "hard"])
@@ -130,10 +142,9 @@ def test_objects_stand_where_their_class_belongs():
         scene = render_scene(seed)
         for a, mask in zip(scene.annotations, scene.masks):
             name = CLASSES[a["category_id"] - 1]
-            if name == "bridge":
-                assert (scene.ground[mask] == Ground.WATER).mean() > 0.1
-            else:
-                assert np.isin(scene.ground[mask], HABITAT[name]).mean() >= 0.75
+            # A bridge stands on both banks of the water that it crosses.
+            least = 0.15 if name == "bridge" else 0.75
+            assert np.isin(scene.ground[mask], HABITAT[name]).mean() >= least
         # Blobs out of place: on other ground, with no annotation of their own.
         assert (scene.owner < 0).any()
         assert np.isin(scene.ground[scene.owner < 0], NO_OBJECTS).mean() > 0.8
@@ -156,25 +167,33 @@ def features(image, annotation, surroundings):
     return np.concatenate([pixels, np.sqrt(np.bincount(bins, minlength=64) / len(bins))])
 
 
-def linear_probe(x, y, train):
-    """Balanced accuracy on the held-out rows of a linear classifier fitted to the others."""
-    x = (x - x[train].mean(0)) / (x[train].std(0) + 1e-6)
-    x, y = torch.tensor(x, dtype=torch.float32), torch.tensor(y)
-    weight = 1 / torch.bincount(y[train], minlength=8).float()
+def linear_probe(x, y, scene, folds=4):
+    """Balanced accuracy of a linear classifier on scenes that it was not fitted to."""
+    right = np.zeros(len(y), bool)
+    for fold in range(folds):
+        held = scene % folds == fold
+        right[held] = predict(x[~held], y[~held], x[held]) == y[held]
+    return np.mean([right[y == k].mean() for k in range(8)])
+
+
+def predict(x, y, unseen):
+    """Classes of the rows `unseen` by multinomial logistic regression, classes weighed alike."""
+    mean, spread = x.mean(0), x.std(0) + 1e-6
+    x, unseen = (torch.tensor((v - mean) / spread, dtype=torch.float32) for v in (x, unseen))
+    y = torch.tensor(y)
+    weight = 1 / torch.bincount(y, minlength=8).float()
     w = torch.zeros(x.shape[1] + 1, 8, requires_grad=True)
-    optimizer = torch.optim.LBFGS([w], max_iter=150, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([w], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure():
         optimizer.zero_grad()
-        scores = x[train] @ w[:-1] + w[-1]
-        loss = torch.nn.functional.cross_entropy(scores, y[train], weight=weight)
+        loss = torch.nn.functional.cross_entropy(x @ w[:-1] + w[-1], y, weight=weight)
         loss = loss + 3e-3 * (w[:-1] ** 2).sum()
         loss.backward()
         return loss
 
     optimizer.step(closure)
-    right = (x @ w[:-1] + w[-1]).argmax(1) == y
-    return np.mean([right[(y == k).numpy() & ~train].float().mean().item() for k in range(8)])
+    return (unseen @ w[:-1] + w[-1]).argmax(1).numpy()
 
 
 def test_at_8_px_only_the_surroundings_tell_the_class(scenes):
@@ -185,10 +204,10 @@ def test_at_8_px_only_the_surroundings_tell_the_class(scenes):
         if 6 <= side(a) <= 10
     ]
     y = np.array([a["category_id"] - 1 for _, _, a in picked])
-    train = np.array([index % 4 != 0 for index, _, _ in picked])
-    assert np.bincount(y[~train], minlength=8).min() >= 15
+    scene = np.array([index for index, _, _ in picked])
+    assert np.bincount(y, minlength=8).min() >= 60
     accuracy = {
-        wide: linear_probe(np.array([features(i, a, wide) for _, i, a in picked]), y, train)
+        wide: linear_probe(np.array([features(i, a, wide) for _, i, a in picked]), y, scene)
         for wide in (False, True)
     }
     assert accuracy[False] < 0.6

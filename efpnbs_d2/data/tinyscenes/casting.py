@@ -17,8 +17,9 @@ from .options import HABITAT, Difficulty
 
 #: Later objects may hide at most this share of an earlier one.
 _MAX_HIDDEN = 0.35
-#: Least share of an object on ground of its class, and inside the image; least area in px.
-_MIN_HOME, _MIN_INSIDE, _MIN_AREA = 0.75, 0.6, 6
+#: Least share of an object on ground of its class, of a bridge over water, and of either inside
+#: the image; least area in px.
+_MIN_HOME, _MIN_WATER, _MIN_INSIDE, _MIN_AREA = 0.75, 0.15, 0.6, 6
 
 #: How much of its length and width an object's shadow is cast by: a rotor's is that of its mast.
 _BODY = {"wind-mill": 0.14, "airplane": 0.5}
@@ -98,7 +99,7 @@ class Cast:
             return False
         if item.name in HABITAT:
             home = is_kind(patch.window(self.ground)[mask], HABITAT[item.name])
-            if home.mean() < _MIN_HOME:
+            if home.mean() < (_MIN_WATER if item.name == "bridge" else _MIN_HOME):
                 return False
         owners = patch.window(self.owner)[mask]
         if owners.min() < 0:

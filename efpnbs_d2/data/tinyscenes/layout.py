@@ -54,7 +54,7 @@ class _Line:
 
 def make_land(rng: np.random.Generator, h: int, w: int) -> Layout:
     """Draw the dry map of an `h` x `w` scene."""
-    scale = lognormal(rng, 1.03, 0.18, (0.7, 1.6))
+    scale = lognormal(rng, 1.05, 0.18, (0.7, 1.6))
     angle = rng.uniform(0, math.pi / 2)
     centre = np.array([w / 2, h / 2]) + rng.uniform(-20, 20, 2)
     reach = math.hypot(h, w) / 2 + 25

@@ -8,7 +8,7 @@ from enum import IntEnum
 import numpy as np
 
 #: Raised whenever the same seed gives other bytes than before.
-GENERATOR_VERSION = 3
+GENERATOR_VERSION = 4
 
 #: AI-TOD's classes; category id = index + 1.
 CLASSES = (
@@ -44,9 +44,10 @@ class Ground(IntEnum):
     TREE = 13
 
 
-#: Where objects of a class stand; a bridge is known by the water that it crosses.
+#: Where objects of a class stand; a bridge, in part.
 HABITAT: dict[str, tuple[Ground, ...]] = {
     "airplane": (Ground.APRON,),
+    "bridge": (Ground.WATER,),
     "storage-tank": (Ground.YARD,),
     "ship": (Ground.WATER,),
     "swimming-pool": (Ground.LAWN,),

@@ -73,7 +73,8 @@ def look_alikes(rng: np.random.Generator, layout: Layout, density: float) -> lis
     count = rng.poisson(density * layout.ground.size / 256**2)
     blobs = []
     for spot in _spots(rng, room_on(layout.ground, NO_OBJECTS), count, 4.0):
-        length = lognormal(rng, 8, 0.25, (4, 11)) * layout.scale
+        # No larger than the blobs that are objects: size must not give a look-alike away.
+        length = lognormal(rng, 8 * layout.scale, 0.25, (4, 10.5))
         blobs.append(Placement(LOOK_ALIKE, spot, length, length, 0.0))
     return blobs
 
