@@ -51,6 +51,12 @@ def add_efpnbs_config(cfg: CN) -> None:
     # Gradient share that a bin should get: "per_object", "uniform" or "per_sample".
     cfg.MODEL.DC_LOSS.TARGET = "per_object"
 
+    # --- TinyObjectMapper -----------------------------------------------------------------------
+    # Ignored regions in training: "no_loss" hands them to the model, "erase" paints them over.
+    cfg.INPUT.IGNORE_REGIONS = "no_loss"
+    # With INPUT.CROP.TYPE "absolute": how likely a crop is placed on an object, else anywhere.
+    cfg.INPUT.CROP.OBJECT_PROB = 0.7
+
     # --- Training with train_net.py -------------------------------------------------------------
     # True when MODEL.WEIGHTS holds the bottom-up network only, such as ImageNet weights.
     cfg.MODEL.WEIGHTS_BACKBONE_ONLY = False

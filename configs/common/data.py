@@ -19,6 +19,7 @@ dataloader.train = L(build_detection_train_loader)(
         is_train=True,
         augmentations=[L(T.RandomFlip)(horizontal=True)],
         image_format="BGR",
+        ignore="no_loss",
     ),
     total_batch_size=8,
     num_workers=2,

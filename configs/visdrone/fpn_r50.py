@@ -1,8 +1,6 @@
 """The stock FPN on VisDrone-DET: ResNet-50 with ImageNet weights, crops at native resolution."""
 
-import detectron2.data.transforms as T
-from detectron2.config import LazyCall as L
-
+from ..common.augmentation import oblique
 from ..common.data import dataloader
 from ..common.models.faster_rcnn import model
 from ..common.schedule import sgd, warmup_steps
@@ -14,11 +12,8 @@ model.roi_heads.box_predictor.test_topk_per_image = 500
 
 dataloader.train.dataset.names = "visdrone_train"
 dataloader.test.dataset.names = "visdrone_val"
-dataloader.train.mapper.augmentations = [
-    # Images reach 2,000 x 1,500 px: a crop keeps the scale, a resize would shrink tiny objects.
-    L(T.RandomCrop)(crop_type="absolute", crop_size=(800, 800)),
-    L(T.RandomFlip)(horizontal=True),
-]
+# Images reach 2,000 x 1,500 px: a crop keeps the scale, a resize would shrink tiny objects.
+dataloader.train.mapper.augmentations = oblique(size=(800, 800))
 dataloader.train.num_workers = 8
 
 optimizer = sgd(lr=0.01)  # for 8 images, as the published recipes for tiny objects scale it

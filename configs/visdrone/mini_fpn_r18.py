@@ -1,8 +1,6 @@
 """The stock FPN on a few hundred VisDrone images, on a CPU: ResNet-18 from scratch, small crops."""
 
-import detectron2.data.transforms as T
-from detectron2.config import LazyCall as L
-
+from ..common.augmentation import crop_and_flip
 from ..common.parts import narrow, train_from_scratch, use_resnet
 from ..common.schedule import adamw, warmup_cosine
 from .fpn_r50 import dataloader, model, train
@@ -13,9 +11,7 @@ narrow(model, channels=128, fc_dim=512)
 model.proposal_generator.post_nms_topk = (1000, 1500)
 model.roi_heads.batch_size_per_image = 256
 
-dataloader.train.mapper.augmentations[0] = L(T.RandomCrop)(
-    crop_type="absolute", crop_size=(320, 320)
-)
+dataloader.train.mapper.augmentations = crop_and_flip(size=(320, 320))
 dataloader.train.total_batch_size = 4
 dataloader.train.num_workers = dataloader.test.num_workers = 2
 
