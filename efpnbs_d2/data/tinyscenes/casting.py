@@ -17,9 +17,8 @@ from .options import HABITAT, Difficulty
 
 #: Later objects may hide at most this share of an earlier one.
 _MAX_HIDDEN = 0.35
-#: Least share of an object on ground of its class, of a bridge over water, and of either inside
-#: the image; least area in px.
-_MIN_HOME, _MIN_WATER, _MIN_INSIDE, _MIN_AREA = 0.75, 0.15, 0.6, 6
+#: Least share of an object on ground of its class, and inside the image; least area in px.
+_MIN_HOME, _MIN_INSIDE, _MIN_AREA = 0.75, 0.6, 6
 
 #: How much of its length and width an object's shadow is cast by: a rotor's is that of its mast.
 _BODY = {"wind-mill": 0.14, "airplane": 0.5}
@@ -97,9 +96,10 @@ class Cast:
         area = int(mask.sum())
         if area < _MIN_AREA or area < _MIN_INSIDE * whole_area:
             return False
-        if item.name in HABITAT:
+        # A bridge stands on two banks: that its middle is over water is enough.
+        if item.name in HABITAT and item.name != "bridge":
             home = is_kind(patch.window(self.ground)[mask], HABITAT[item.name])
-            if home.mean() < (_MIN_WATER if item.name == "bridge" else _MIN_HOME):
+            if home.mean() < _MIN_HOME:
                 return False
         owners = patch.window(self.owner)[mask]
         if owners.min() < 0:
