@@ -43,6 +43,21 @@ def test_a_yacs_config_builds_and_spells_out_every_key(path):
     assert _keys(stock) == _keys(ours)
 
 
+def test_the_base_lets_crowds_through():
+    """Both bases keep AI-TOD's detection limit and room for VisDrone's 902 objects."""
+    lazy = LazyConfig.load(str(CONFIGS / "common/models/faster_rcnn.py")).model
+    yacs = load_config(str(CONFIGS / "yacs/Base-FPN.yaml"), [])
+    limits = {
+        (lazy.roi_heads.box_predictor.test_topk_per_image, 1500),
+        (yacs.TEST.DETECTIONS_PER_IMAGE, 1500),
+        (lazy.proposal_generator.post_nms_topk[1], 3000),
+        (yacs.MODEL.RPN.POST_NMS_TOPK_TEST, 3000),
+        (lazy.roi_heads.batch_size_per_image, 1024),
+        (yacs.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE, 1024),
+    }
+    assert all(found == expected for found, expected in limits)
+
+
 def _keys(node, prefix=""):
     keys = set()
     for key, value in node.items():
