@@ -42,7 +42,8 @@ def main() -> None:
 
     print("1/4  Writing the tinyscenes data set")
     splits = {"train": TRAIN_SCENES, "val": VAL_SCENES}
-    write_dataset(output / "datasets", splits=splits)
+    # What an earlier version of the generator wrote here is replaced.
+    write_dataset(output / "datasets", splits=splits, overwrite=True)
     print("2/4  Training E-FPN-BS with DCLoss, evaluating as it goes")
     _train(output)
     print("3/4  Predicting unseen scenes")
