@@ -56,7 +56,8 @@ def _batch():
         instances.gt_classes = torch.randint(0, 8, (12,), generator=generator)
         instances.gt_scale = instances.gt_boxes.area().sqrt()
         image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator)
-        batch.append({"image": image, "instances": instances})
+        regions = Boxes(torch.tensor([[0.0, 0.0, width / 2, height]]))
+        batch.append({"image": image, "instances": instances, "ignore_boxes": regions})
     return batch
 
 
@@ -82,6 +83,8 @@ def test_both_systems_build_the_same_model(small_lazy, small_yacs, options):
     yacs = YacsRecipe(small_yacs(*(YACS if changed else YACS[-1:]))).build_model()
     shapes = {k: v.shape for k, v in lazy.state_dict().items()}
     assert shapes == {k: v.shape for k, v in yacs.state_dict().items()}
+    for part in ("proposal_generator", "roi_heads"):
+        assert type(getattr(lazy, part)) is type(getattr(yacs, part))
 
     with torch.no_grad():
         for name, parameter in lazy.named_parameters():

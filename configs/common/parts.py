@@ -8,7 +8,6 @@ from copy import deepcopy
 from detectron2.config import LazyCall as L
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.matcher import Matcher
-from detectron2.modeling.roi_heads import CascadeROIHeads
 
 from efpnbs_d2.modeling import (
     EFPNBS,
@@ -16,6 +15,7 @@ from efpnbs_d2.modeling import (
     DCFastRCNNOutputLayers,
     DCLoss,
     DCROIHeads,
+    IgnoringCascadeROIHeads,
 )
 
 
@@ -42,7 +42,7 @@ def use_cascade(model):
     head, predictor = heads.pop("box_head"), heads.pop("box_predictor")
     predictor.update(cls_agnostic_bbox_reg=True, num_classes="${...num_classes}")
     heads.pop("proposal_matcher")
-    heads._target_ = CascadeROIHeads
+    heads._target_ = IgnoringCascadeROIHeads
     heads.box_heads, heads.box_predictors, heads.proposal_matchers = [], [], []
     for xy, wh, threshold in [(10, 5, 0.5), (20, 10, 0.6), (30, 15, 0.7)]:
         heads.box_heads.append(deepcopy(head))

@@ -6,7 +6,13 @@ from .dc_loss import DCLoss
 from .efpn_bs import EFPNBS
 from .fbsm import FBSM
 from .meta_arch import TinyObjectRCNN
-from .roi_heads import DCCascadeROIHeads, DCROIHeads
+from .proposal_generator import IgnoringRPN
+from .roi_heads import (
+    DCCascadeROIHeads,
+    DCROIHeads,
+    IgnoringCascadeROIHeads,
+    IgnoringROIHeads,
+)
 
 __all__ = [
     "CEM",
@@ -16,5 +22,8 @@ __all__ = [
     "DCROIHeads",
     "EFPNBS",
     "FBSM",
+    "IgnoringCascadeROIHeads",
+    "IgnoringROIHeads",
+    "IgnoringRPN",
     "TinyObjectRCNN",
 ]

@@ -3,15 +3,20 @@
 Shapes: N images in a batch; a level `l` of stride `s_l` has H_l x W_l cells.
 """
 
+import logging
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
-from detectron2.structures import ImageList, Instances
+from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.utils.logger import log_first_n
 
 from .efpn_bs import EFPNBS
 from .fbsm import fbsm_loss
+from .ignore import TargetsWithRegions
+from .proposal_generator import IgnoringRPN
+from .roi_heads import IgnoringCascadeROIHeads, IgnoringROIHeads
 
 # Probability of foreground that a supervised mask starts from, as in RetinaNet's class prior.
 SUPERVISED_MASK_PRIOR = 0.01
@@ -21,7 +26,9 @@ SUPERVISED_MASK_PRIOR = 0.01
 class TinyObjectRCNN(GeneralizedRCNN):
     """`GeneralizedRCNN` that hands image sizes to CEM and supervises FBSM's masks.
 
-    With another backbone, or with `fbsm_loss_weight` 0, it computes what `GeneralizedRCNN` does.
+    It also hands ignored regions to the labelling of `IgnoringRPN` and `IgnoringROIHeads` (or their
+    subclasses). With stock parts, and with `fbsm_loss_weight` 0, it computes what `GeneralizedRCNN`
+    does.
 
     Source: our own reading; the paper's abstract names the modules, not their supervision.
     """
@@ -72,7 +79,7 @@ class TinyObjectRCNN(GeneralizedRCNN):
         Args:
             batched_inputs: one dict an image. Beside Detectron2's keys, `ignore_boxes`
                 (`Boxes`, M x 4, xyxy in network-input pixels) marks regions that are neither
-                foreground nor background.
+                foreground nor background: no loss there, objects' own samples excepted.
 
         Returns:
             In training a dict of scalar losses, `loss_fbsm` among them when supervised; otherwise
@@ -81,9 +88,7 @@ class TinyObjectRCNN(GeneralizedRCNN):
         if not self.training:
             return self.inference(batched_inputs)
         images = self.preprocess_image(batched_inputs)
-        targets = None
-        if "instances" in batched_inputs[0]:
-            targets = [x["instances"].to(self.device) for x in batched_inputs]
+        targets = self._targets(batched_inputs) if "instances" in batched_inputs[0] else None
 
         features = self.extract_features(images)
         proposals, losses = self._propose(images, features, batched_inputs, targets)
@@ -91,7 +96,7 @@ class TinyObjectRCNN(GeneralizedRCNN):
         losses = {**detector_losses, **losses}
         if self.fbsm_loss_weight > 0:
             assert targets is not None, "mask supervision needs ground truth"
-            losses["loss_fbsm"] = self._mask_loss(features, images, batched_inputs, targets)
+            losses["loss_fbsm"] = self._mask_loss(features, images, targets)
         return losses
 
     def inference(
@@ -120,6 +125,26 @@ class TinyObjectRCNN(GeneralizedRCNN):
             return self.backbone(images.tensor, image_sizes=images.image_sizes)
         return self.backbone(images.tensor)
 
+    def _targets(self, batched_inputs: list[dict[str, Any]]) -> TargetsWithRegions:
+        none = Boxes(torch.zeros(0, 4))
+        regions = [x.get("ignore_boxes", none).to(self.device) for x in batched_inputs]
+        if any(len(r) > 0 for r in regions):
+            self._warn_of_stock_parts()
+        return TargetsWithRegions([x["instances"].to(self.device) for x in batched_inputs], regions)
+
+    def _warn_of_stock_parts(self) -> None:
+        heads = (IgnoringROIHeads, IgnoringCascadeROIHeads)
+        pairs = [(self.proposal_generator, (IgnoringRPN, type(None))), (self.roi_heads, heads)]
+        for part, known in pairs:
+            if not isinstance(part, known):
+                log_first_n(
+                    logging.WARNING,
+                    f"The images have ignored regions, which {type(part).__name__} takes for "
+                    f"background. Use IgnoringRPN (MODEL.PROPOSAL_GENERATOR.NAME) and "
+                    f"IgnoringROIHeads (MODEL.ROI_HEADS.NAME) or a subclass.",
+                    key="message",
+                )
+
     def _propose(
         self,
         images: ImageList,
@@ -132,24 +157,14 @@ class TinyObjectRCNN(GeneralizedRCNN):
         return [x["proposals"].to(self.device) for x in batched_inputs], {}
 
     def _mask_loss(
-        self,
-        features: dict[str, torch.Tensor],
-        images: ImageList,
-        batched_inputs: list[dict[str, Any]],
-        targets: list[Instances],
+        self, features: dict[str, torch.Tensor], images: ImageList, targets: TargetsWithRegions
     ) -> torch.Tensor:
-        ignore_boxes = [
-            x["ignore_boxes"].tensor.to(self.device)
-            if "ignore_boxes" in x
-            else images.tensor.new_zeros(0, 4)
-            for x in batched_inputs
-        ]
         levels = self.backbone.targets
         loss = fbsm_loss(
             [features[f"fbsm_logits_{level}"] for level in levels],
             gt_boxes=[t.gt_boxes.tensor for t in targets],
             image_sizes=images.image_sizes,
-            ignore_boxes=ignore_boxes,
+            ignore_boxes=[regions.tensor for regions in targets.ignore_boxes],
             strides=[self.backbone.output_shape()[level].stride for level in levels],
             focal_gamma=self.fbsm_focal_gamma,
         )

@@ -1,7 +1,8 @@
-"""ROI heads that hand the ground truth to DCLoss, for Faster and for Cascade R-CNN.
+"""ROI heads that skip ignored regions and hand the ground truth to DCLoss.
 
-All boxes are xyxy in network-input pixels. The field ``gt_scale`` of the targets, sqrt(area) of
-each object in original-image pixels, travels to the proposals beside the other ``gt_`` fields.
+Each for Faster and for Cascade R-CNN. All boxes are xyxy in network-input pixels. The field
+``gt_scale`` of the targets, sqrt(area) of each object in original-image pixels, travels to the
+proposals beside the other ``gt_`` fields.
 """
 
 from typing import Any
@@ -18,11 +19,48 @@ from detectron2.structures import Instances, pairwise_iou
 from torch import nn
 
 from .box_predictor import DCFastRCNNOutputLayers, LabelledProposals
+from .ignore import without_ignored
 
 
 @ROI_HEADS_REGISTRY.register()
-class DCROIHeads(StandardROIHeads):
-    """`StandardROIHeads` with `DCFastRCNNOutputLayers`."""
+class IgnoringROIHeads(StandardROIHeads):
+    """`StandardROIHeads` that sample no background inside ignored regions.
+
+    The regions come with the targets, see `ignore.py`. Without any, these are the stock heads, bit
+    for bit.
+    """
+
+    def label_and_sample_proposals(
+        self, proposals: list[Instances], targets: list[Instances]
+    ) -> list[Instances]:
+        """The stock sampling, of the proposals that are not ignored."""
+        kept = without_ignored(proposals, targets, self.proposal_matcher)
+        return super().label_and_sample_proposals(kept, targets)
+
+
+@ROI_HEADS_REGISTRY.register()
+class IgnoringCascadeROIHeads(CascadeROIHeads):
+    """`CascadeROIHeads` that take no background from ignored regions, in any stage."""
+
+    def label_and_sample_proposals(
+        self, proposals: list[Instances], targets: list[Instances]
+    ) -> list[Instances]:
+        """The stock sampling, of the proposals that are not ignored."""
+        kept = without_ignored(proposals, targets, self.proposal_matcher)
+        return super().label_and_sample_proposals(kept, targets)
+
+    @torch.no_grad()
+    def _match_and_label_boxes(
+        self, proposals: list[Instances], stage: int, targets: list[Instances]
+    ) -> list[Instances]:
+        # Left out rather than labelled: no loss of Detectron2 knows a class to skip
+        kept = without_ignored(proposals, targets, self.proposal_matchers[stage])
+        return super()._match_and_label_boxes(kept, stage, targets)
+
+
+@ROI_HEADS_REGISTRY.register()
+class DCROIHeads(IgnoringROIHeads):
+    """`IgnoringROIHeads` with `DCFastRCNNOutputLayers`."""
 
     @classmethod
     def _init_box_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
@@ -33,13 +71,13 @@ class DCROIHeads(StandardROIHeads):
     def label_and_sample_proposals(
         self, proposals: list[Instances], targets: list[Instances]
     ) -> LabelledProposals:
-        """The stock sampling; the targets stay with its result."""
+        """The sampling of the class above; the targets stay with its result."""
         return LabelledProposals(super().label_and_sample_proposals(proposals, targets), targets)
 
 
 @ROI_HEADS_REGISTRY.register()
-class DCCascadeROIHeads(CascadeROIHeads):
-    """`CascadeROIHeads` with `DCFastRCNNOutputLayers`; every stage has its own DCLoss state."""
+class DCCascadeROIHeads(IgnoringCascadeROIHeads):
+    """`IgnoringCascadeROIHeads` with `DCFastRCNNOutputLayers`, a DCLoss state in every stage."""
 
     @classmethod
     def _init_box_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
@@ -51,7 +89,7 @@ class DCCascadeROIHeads(CascadeROIHeads):
     def label_and_sample_proposals(
         self, proposals: list[Instances], targets: list[Instances]
     ) -> LabelledProposals:
-        """The stock sampling; the targets stay with its result."""
+        """The sampling of the class above; the targets stay with its result."""
         return LabelledProposals(super().label_and_sample_proposals(proposals, targets), targets)
 
     @torch.no_grad()

@@ -1,10 +1,14 @@
 """The meta-architecture hands image sizes to CEM and supervises FBSM's masks."""
 
+import logging
 import math
+from collections import Counter
 
 import pytest
 import torch
 from detectron2.modeling import GeneralizedRCNN
+from detectron2.modeling.proposal_generator import RPN
+from detectron2.modeling.roi_heads import StandardROIHeads
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
@@ -19,7 +23,11 @@ def _sample(height, width, boxes, ignore=None):
     instances.gt_scale = instances.gt_boxes.area().sqrt()
     image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator)
     sample = {"image": image, "instances": instances}
-    return sample if ignore is None else {**sample, "ignore_boxes": Boxes(torch.tensor(ignore))}
+    return (
+        sample
+        if ignore is None
+        else {**sample, "ignore_boxes": Boxes(torch.tensor(ignore).reshape(-1, 4))}
+    )
 
 
 def _losses(model, batch):
@@ -59,6 +67,42 @@ def test_an_ignored_region_takes_no_mask_loss(build):
     judged = _losses(model, [_sample(64, 96, [])])["loss_fbsm"]
     assert ignored.item() == 0.0
     assert judged.item() > 0.0
+
+
+EVERYTHING = [[-300.0, -300.0, 400.0, 400.0]]  # with the anchors that hang over the border
+
+
+def test_an_ignored_region_takes_no_loss_at_all(build):
+    """The baseline's configs ignore it too; the boxes of one image leave the other alone."""
+    for config in ("tinyscenes/fpn_r18.py", "tinyscenes/efpn_bs_r18.py"):
+        model = build(config=config)
+        ignored = _losses(model, [_sample(64, 96, [], ignore=EVERYTHING)])
+        assert all(loss.item() == 0.0 for loss in ignored.values()), ignored
+        sum(ignored.values()).backward()
+        for other in ({}, {"ignore": torch.zeros(0, 4).tolist()}):
+            half = [_sample(64, 96, [], ignore=EVERYTHING), _sample(64, 96, [], **other)]
+            for name in ("loss_rpn_cls", "loss_cls"):
+                assert _losses(model, half)[name].item() > 0.0
+
+
+def test_stock_parts_that_miss_the_regions_are_named(build, caplog, monkeypatch):
+    monkeypatch.setattr("detectron2.utils.logger._LOG_COUNTER", Counter())
+    ours, stock = build(), build(config="tinyscenes/fpn_r18.py")
+    # The same parts under their stock classes
+    stock.proposal_generator.__class__ = RPN
+    stock.roi_heads.__class__ = StandardROIHeads
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        _losses(stock, [_sample(64, 96, [])])
+        _losses(ours, [_sample(64, 96, [], ignore=EVERYTHING)])
+        assert not caplog.records
+        for _ in range(2):
+            losses = _losses(stock, [_sample(64, 96, [], ignore=EVERYTHING)])
+    assert losses["loss_rpn_cls"].item() > 0.0
+    assert losses["loss_cls"].item() > 0.0
+    rpn, heads = [record.getMessage() for record in caplog.records]
+    assert "which RPN takes for background" in rpn
+    assert "which StandardROIHeads takes for background" in heads
 
 
 def test_images_without_objects_train(build):

@@ -1,4 +1,4 @@
-"""The ROI heads that hand the ground truth to DCLoss, on random feature maps."""
+"""The ROI heads that skip ignored regions and hand the ground truth to DCLoss."""
 
 import logging
 from collections import Counter
@@ -22,12 +22,20 @@ from detectron2.utils.events import EventStorage
 from efpnbs_d2.config import add_efpnbs_config
 from efpnbs_d2.modeling.box_predictor import DCFastRCNNOutputLayers
 from efpnbs_d2.modeling.dc_loss import DCLoss
+from efpnbs_d2.modeling.ignore import TargetsWithRegions
 from efpnbs_d2.modeling.roi_heads import DCCascadeROIHeads, DCROIHeads
 
 SHAPE = {"p2": ShapeSpec(channels=8, stride=4), "p3": ShapeSpec(channels=8, stride=8)}
 SIZE = (96, 96)
 HEADS = pytest.mark.parametrize("name", ["DCROIHeads", "DCCascadeROIHeads"])
-STOCK = {"DCROIHeads": StandardROIHeads, "DCCascadeROIHeads": CascadeROIHeads}
+STOCK = {
+    "DCROIHeads": StandardROIHeads,
+    "DCCascadeROIHeads": CascadeROIHeads,
+    "IgnoringROIHeads": StandardROIHeads,
+    "IgnoringCascadeROIHeads": CascadeROIHeads,
+}
+ALL_HEADS = pytest.mark.parametrize("name", list(STOCK))
+CASCADES = pytest.mark.parametrize("name", ["DCCascadeROIHeads", "IgnoringCascadeROIHeads"])
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +56,7 @@ def config(name, *overrides):
     cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 16
     cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 2
     cfg.MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA = 0.5
-    cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = name == "DCCascadeROIHeads"
+    cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = "Cascade" in name
     cfg.merge_from_list(list(overrides))
     return cfg
 
@@ -334,3 +342,122 @@ def test_inference_is_the_stock_one(name):
     assert len(expected) > 0
     assert torch.equal(expected.pred_boxes.tensor, found.pred_boxes.tensor)
     assert torch.equal(expected.scores, found.scores)
+
+
+def regions(*rows):
+    return Boxes(torch.tensor(rows, dtype=torch.float32).reshape(-1, 4))
+
+
+def given_proposals(*rows):
+    proposals = Instances(SIZE)
+    proposals.proposal_boxes = regions(*rows)
+    proposals.objectness_logits = torch.zeros(len(rows))
+    return proposals
+
+
+def one_target(*boxes):
+    target = Instances(SIZE)
+    target.gt_boxes = regions(*boxes)
+    target.gt_classes = torch.zeros(len(boxes), dtype=torch.int64)
+    target.gt_scale = target.gt_boxes.area().sqrt()
+    return target
+
+
+RIGHT_HALF = (48.0, 0.0, 96.0, 96.0)
+OBJECT = (60.0, 10.0, 70.0, 20.0)  # inside it
+IN_BOTH_HALVES = (
+    (60.0, 10.0, 70.0, 22.0),  # IoU 100 / 120 with the object
+    (60.0, 50.0, 70.0, 60.0),  # background inside the region
+    (43.0, 70.0, 53.0, 80.0),  # half inside
+    (42.0, 70.0, 52.0, 80.0),  # 40 % inside
+    (10.0, 10.0, 20.0, 20.0),
+)
+
+
+@ALL_HEADS
+def test_no_background_is_sampled_inside_a_region(name):
+    cfg = config(name)
+    targets = TargetsWithRegions([one_target(OBJECT), one_target()], [regions(RIGHT_HALF)] * 2)
+    ours, stock = [
+        heads.label_and_sample_proposals([given_proposals(*IN_BOTH_HALVES)] * 2, targets)
+        for heads in (build(cfg), build(cfg, STOCK[name]))
+    ]
+
+    def sampled(proposals):
+        rows = proposals.proposal_boxes.tensor.tolist()
+        pairs = zip(rows, proposals.gt_classes.tolist(), strict=True)
+        return sorted((*box, label) for box, label in pairs)
+
+    foreground = [(*OBJECT, 0), (*IN_BOTH_HALVES[0], 0)]  # the object is a proposal too
+    background = [(*box, 3) for box in IN_BOTH_HALVES]
+    assert sampled(stock[0]) == sorted(foreground + background[1:])
+    assert sampled(ours[0]) == sorted(foreground + background[3:])
+    # No object in the image: the region is no background all the same
+    assert sampled(stock[1]) == sorted(background)
+    assert sampled(ours[1]) == sorted(background[3:])
+
+
+@CASCADES
+def test_each_stage_leaves_out_what_it_would_call_background(name):
+    heads = build(config(name))
+    targets = TargetsWithRegions([one_target(OBJECT)], [regions(RIGHT_HALF)])
+    rows = (OBJECT, (60.0, 10.0, 70.0, 25.0), *IN_BOTH_HALVES[1:])  # the second has IoU 100 / 150
+
+    def labels(stage, targets):
+        (proposals,) = heads._match_and_label_boxes([given_proposals(*rows)], stage, targets)
+        left = proposals.proposal_boxes.tensor[:, 0].tolist()
+        return list(zip(left, proposals.gt_classes.tolist(), strict=True))
+
+    # Stages 1 and 2 ask for IoU 0.6 and 0.7
+    assert labels(1, targets) == [(60, 0), (60, 0), (42, 3), (10, 3)]
+    assert labels(2, targets) == [(60, 0), (42, 3), (10, 3)]
+    assert labels(2, list(targets)) == [(60, 0), (60, 3), (60, 3), (43, 3), (42, 3), (10, 3)]
+
+
+@ALL_HEADS
+def test_ignored_proposals_have_no_gradient(name):
+    """An object and background on the left, on the right only what the region covers."""
+    cfg = config(name, "MODEL.DC_LOSS.STRENGTH", 0.0)
+    right = [(60.0 + i, 8.0 * i, 72.0 + i, 8.0 * i + 11) for i in range(8)]
+    proposals = given_proposals((8, 8, 19, 19), (10, 40, 20, 52), *right)
+    targets = [one_target((8, 8, 20, 20))]
+    ignoring = TargetsWithRegions(targets, [regions(RIGHT_HALF)])
+    images = ImageList(torch.zeros(1, 3, *SIZE), [SIZE])
+    for given, expect_gradient in ((targets, True), (ignoring, False)):
+        features = {
+            "p2": torch.randn(1, 8, 24, 24, requires_grad=True),
+            "p3": torch.randn(1, 8, 12, 12, requires_grad=True),
+        }
+        _, losses = build(cfg)(images, features, [proposals], given)
+        for key, loss in losses.items():  # of every stage
+            (gradient,) = torch.autograd.grad(loss, features["p2"], retain_graph=True)
+            assert gradient[..., :12].abs().sum() > 0, key  # left of 48 px
+            found = gradient[..., 12:].abs().sum() > 0
+            # Background has no box loss, ignored or not
+            assert found == (expect_gradient and "loss_cls" in key), key
+
+
+@ALL_HEADS
+@pytest.mark.parametrize("sigmoid", [False, True])
+def test_a_batch_without_any_sample_is_finite(name, sigmoid):
+    heads = build(config(name, "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", sigmoid))
+    everything = regions((-100, -100, 200, 200))
+    targets = TargetsWithRegions([target_of([]), target_of([])], [everything, everything])
+    losses = forward(heads, targets)
+    sum(losses.values()).backward()
+    assert all(loss == 0 for loss in losses.values())
+    stock = forward(heads, list(targets))
+    assert all(loss > 0 for key, loss in stock.items() if "loss_cls" in key)
+
+
+@pytest.mark.parametrize("name", ["IgnoringROIHeads", "IgnoringCascadeROIHeads"])
+def test_without_regions_they_are_the_stock_heads_bit_for_bit(name):
+    cfg = config(name)
+    stock, ours = build(cfg, STOCK[name]), build(cfg)
+    assert list(stock.state_dict()) == list(ours.state_dict())
+    targets = [target_of(scales) for scales in (*MIXED, [])]
+    expected = forward(stock, targets)
+    for given in (targets, TargetsWithRegions(targets, [regions()] * 3)):
+        found = forward(ours, given)
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(expected[key], found[key]) for key in expected)

@@ -5,7 +5,7 @@ ResNet-50 with ImageNet weights (FrozenBN, two frozen stages); `parts.py` holds 
 
 from detectron2 import model_zoo
 
-from efpnbs_d2.modeling import TinyObjectRCNN
+from efpnbs_d2.modeling import IgnoringROIHeads, IgnoringRPN, TinyObjectRCNN
 
 model = model_zoo.get_config("common/models/mask_rcnn_fpn.py").model
 model._target_ = TinyObjectRCNN
@@ -16,6 +16,10 @@ for key in ("mask_in_features", "mask_pooler", "mask_head"):
 model.backbone.bottom_up.freeze_at = 2
 
 rpn, predictor = model.proposal_generator, model.roi_heads.box_predictor
+
+# The stock parts would take ignored regions for background.
+rpn._target_ = IgnoringRPN
+model.roi_heads._target_ = IgnoringROIHeads
 
 # Anchors of 8..128 px instead of 32..512: AI-TOD's mean object is 12.8 px, and an anchor of 32 px
 # has at most IoU 0.16 with it.
