@@ -1,0 +1,249 @@
+"""The command that cuts a data set into tiles: its files, its account, and their use."""
+
+import json
+import os
+import time
+
+import cv2
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from efpnbs_d2.data import catalog, read_dataset, register_own_datasets, register_tiny_dataset
+from efpnbs_d2.tools.tile import main
+
+# Tiles of a 90x60 (width x height) image are 40x30 px and share 10: x 0, 30, 50; y 0, 20, 30.
+TILING = ["--tile", "40", "30", "--overlap", "10", "10", "--workers", "1"]
+SIZE = {"height": 60, "width": 90}
+OBJECT = {"image_id": 7, "category_id": 2, "iscrowd": 0}
+
+
+@pytest.fixture(autouse=True)
+def clean_slate(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    before = set(DatasetCatalog)
+    yield
+    for name in set(DatasetCatalog) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+        catalog._SOURCES.pop(name, None)
+
+
+@pytest.fixture
+def harbour(tmp_path):
+    """Two images of noise, registered: one with three objects and an ignore region, one bare."""
+    images = tmp_path / "harbour"
+    rng = np.random.default_rng(0)
+    for name in ("a", "sub/b"):
+        path = images / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), rng.integers(0, 255, (60, 90, 3), dtype=np.uint8))
+    data = {
+        "images": [
+            {"id": 7, "file_name": "a.png"} | SIZE,
+            {"id": 9, "file_name": "sub/b.png"} | SIZE,
+        ],
+        "categories": [{"id": 2, "name": "ship"}, {"id": 5, "name": "buoy"}],
+        "annotations": [
+            # Whole in the first tile only.
+            OBJECT | {"id": 1, "bbox": [5, 5, 8, 4]},
+            # As large as the image: a piece of it in every tile, 22 % of its area.
+            OBJECT | {"id": 2, "bbox": [0, 0, 90, 60]},
+            OBJECT | {"id": 3, "bbox": [60, 40, 10, 10], "category_id": 5},
+            OBJECT | {"id": 4, "bbox": [35, 0, 10, 5], "uncertain": True},
+        ],
+    }
+    path = tmp_path / "harbour.json"
+    path.write_text(json.dumps(data))
+    register_tiny_dataset("harbour", annotations=str(path), images=str(images), protocol="aitod")
+    return images
+
+
+def run(tmp_path, *arguments):
+    return main(["harbour", *TILING, "--output", str(tmp_path / "tiles"), *arguments])
+
+
+def use(tmp_path, name):
+    """Register the tile sets of the output folder as a user does; the records of one of them."""
+    register_own_datasets(str(tmp_path / "tiles" / "datasets.yaml"))
+    return read_dataset(name, strict=True)
+
+
+def test_annotations_are_official_records(tmp_path, harbour, capsys):
+    assert run(tmp_path) == 0
+    data = json.loads((tmp_path / "tiles" / "harbour_sw40_sh30_ow10_oh10.json").read_text())
+    first = {"file_name": "a.png", "height": 30, "width": 40, "id": 0, "corner": [0, 0, 40, 30]}
+    assert data["images"][0] == first | {"original_id": 7}
+    corners = [[x, y, x + 40, y + 30] for y in (0, 20, 30) for x in (0, 30, 50)]
+    assert [image["corner"] for image in data["images"]] == 2 * corners
+    assert [image["id"] for image in data["images"]] == list(range(18))
+    assert [image["original_id"] for image in data["images"]] == 9 * [7] + 9 * [9]
+    originals = [("a.png", 7), ("sub/b.png", 9)]
+    assert [(o["file_name"], o["id"]) for o in data["old_images"]] == originals
+    assert data["categories"] == [
+        {"id": 2, "name": "ship", "supercategory": "none"},
+        {"id": 5, "name": "buoy", "supercategory": "none"},
+    ]
+    found = [(a["image_id"], a["category_id"], a["bbox"]) for a in data["annotations"]]
+    assert found == [
+        (0, 2, [5, 5, 8, 4]),
+        # The ignore region ends at x 45: 5 px of it in the first tile, all in the second.
+        (0, 2, [35, 0, 5, 5]),
+        (1, 2, [5, 0, 10, 5]),
+        # The buoy at x 60..70, y 40..50: in the tiles at x 30 and 50, y 20 and 30.
+        (4, 5, [30, 20, 10, 10]),
+        (5, 5, [10, 20, 10, 10]),
+        (7, 5, [30, 10, 10, 10]),
+        (8, 5, [10, 10, 10, 10]),
+    ]
+    assert [a["uncertain"] for a in data["annotations"]] == [False, True, True] + 4 * [False]
+    assert {a["area"] for a in data["annotations"][3:]} == {100}
+    # The ship of the image's size is cut in all 9 tiles.
+    assert (
+        "harbour: 2 images, 18 tiles of 40x30 px; 13 without objects, kept; 3 objects: 5 boxes "
+        "kept, 9 pieces cut away, 1 objects in no tile; 2 pieces of ignore regions\n"
+    ) in capsys.readouterr().out
+
+
+def test_tiles_are_a_data_set_again(tmp_path, harbour):
+    """Registered with the file that was written, in strict mode; ignore regions keep their kind."""
+    assert run(tmp_path) == 0
+    records, report = use(tmp_path, "harbour_sw40_sh30_ow10_oh10")
+    assert (len(records), report.kept, report.ignored, report.clipped) == (18, 7, 2, 0)
+    assert records[0]["file_name"] == str(harbour / "a.png")
+    assert records[1]["corner"] == [30, 0, 70, 30]
+    kinds = [a.get("ignored_as") for a in records[0]["annotations"]]
+    assert kinds == [None, "uncertain"]
+    metadata = MetadataCatalog.get("harbour_sw40_sh30_ow10_oh10")
+    assert (metadata.thing_classes, metadata.protocol) == (["ship", "buoy"], "aitod")
+
+
+def test_tiles_are_not_tiled_again(tmp_path, harbour, capsys):
+    assert run(tmp_path) == 0
+    use(tmp_path, "harbour_sw40_sh30_ow10_oh10")
+    assert main(["harbour_sw40_sh30_ow10_oh10", "--output", str(tmp_path)]) == 1
+    assert "found tiles, expected whole images" in capsys.readouterr().err
+
+
+def test_images_are_cut_and_lead_back_to_the_original(tmp_path, harbour):
+    assert run(tmp_path, "--images") == 0
+    name = "harbour_sw40_sh30_ow10_oh10_png"
+    data = json.loads((tmp_path / "tiles" / f"{name}.json").read_text())
+    assert not any("corner" in entry for entry in data["images"])
+    assert data["images"][10]["file_name"] == "sub/b__30_0.png"
+    sources = {entry["id"]: harbour / entry["file_name"] for entry in data["old_images"]}
+    for entry in data["images"]:
+        x1, y1, x2, y2 = entry["cut_from"]
+        tile = cv2.imread(str(tmp_path / "tiles" / name / entry["file_name"]))
+        whole = cv2.imread(str(sources[entry["original_id"]]))
+        np.testing.assert_array_equal(tile, whole[y1:y2, x1:x2])
+    records, _ = use(tmp_path, name)
+    assert records[10]["file_name"].endswith(f"tiles/{name}/sub/b__30_0.png")
+    assert "corner" not in records[10]
+
+
+def test_a_stopped_run_is_continued(tmp_path, harbour, capsys):
+    """Whole tiles are left alone; absent, truncated, wrongly sized and outdated ones are cut."""
+    assert run(tmp_path, "--images") == 0
+    folder = tmp_path / "tiles" / "harbour_sw40_sh30_ow10_oh10_png"
+    expected = {path: path.read_bytes() for path in folder.rglob("*.png")}
+    assert len(expected) == 18
+    (folder / "a__0_0.png").unlink()
+    whole = expected[folder / "a__30_0.png"]
+    (folder / "a__30_0.png").write_bytes(whole[: len(whole) // 2])
+    Image.new("RGB", (39, 30)).save(folder / "a__50_0.png")
+    outdated = folder / "a__0_20.png"
+    os.utime(outdated, (0, 0))
+    kept = folder / "sub" / "b__0_0.png"
+    stamp = time.time() + 1000
+    os.utime(kept, (stamp, stamp))
+    capsys.readouterr()
+    assert run(tmp_path, "--images") == 0
+    assert "4 image files cut" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == expected
+    assert kept.stat().st_mtime == pytest.approx(stamp)
+
+
+def test_jpeg_tiles_keep_the_colour_of_a_pixel(tmp_path, harbour):
+    """With the usual halved chroma, one red pixel on grey would come out as a dull 2x2 blot."""
+    image = np.full((60, 90, 3), 128, np.uint8)
+    image[10, 11] = (0, 0, 255)
+    cv2.imwrite(str(harbour / "a.png"), image)
+    assert run(tmp_path, "--images", "jpg", "--drop-empty") == 0
+    folder = tmp_path / "tiles" / "harbour_sw40_sh30_ow10_oh10_jpg"
+    # Tiles with objects: one of the ship, four of the buoy.
+    assert len(list(folder.rglob("*.jpg"))) == 5
+    tile = cv2.imread(str(folder / "a__0_0.jpg")).astype(int)
+    blue, _, red = tile[10, 11]
+    assert red - blue > 200
+
+
+def test_drop_empty_leaves_out_tiles_without_objects(tmp_path, harbour, capsys):
+    assert run(tmp_path, "--drop-empty") == 0
+    records, report = use(tmp_path, "harbour_sw40_sh30_ow10_oh10")
+    # The ignore region's second piece lies in a tile without an object.
+    assert (len(records), report.kept, report.ignored) == (5, 6, 1)
+    assert all(record["annotations"] for record in records)
+    out = capsys.readouterr().out
+    assert "5 tiles" in out
+    assert "13 without objects, dropped" in out
+    assert "1 pieces of ignore regions" in out
+
+
+def test_turned_photos_are_cut_as_they_are_loaded(tmp_path):
+    """An EXIF tag turns a 60x90 file into a 90x60 image, of which tiles are cut."""
+    images = tmp_path / "photos"
+    images.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.zeros((90, 60, 3), np.uint8)
+    pixels[80:] = 255
+    Image.fromarray(pixels).save(images / "a.png", exif=exif)
+    register_tiny_dataset("photos", annotations=None, images=str(images), classes=["x"])
+    output = tmp_path / "out"
+    assert main(["photos", *TILING, "--images", "--output", str(output)]) == 0
+    # Turned clockwise, the white foot is at the left.
+    tile = cv2.imread(str(output / "photos_sw40_sh30_ow10_oh10_png" / "a__0_0.png"))
+    assert (tile[:, :10] == 255).all()
+    assert (tile[:, 10:] == 0).all()
+    data = json.loads((output / "photos_sw40_sh30_ow10_oh10_png.json").read_text())
+    assert "annotations" not in data
+
+
+def test_mistakes_end_in_one_line(tmp_path, harbour, capsys):
+    def message(*arguments):
+        assert main([*arguments, "--output", str(tmp_path / "out")]) == 1
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    assert message("nowhere").startswith("tile: Unknown data set 'nowhere'")
+    assert "overlap of 50 px for a tile height of 40" in message("harbour", "--tile", "640", "40")
+    assert "0 workers" in message("harbour", "--workers", "0")
+    cv2.imwrite(str(harbour / "a.png"), np.zeros((10, 10, 3), np.uint8))
+    arguments = ("harbour", "--images", "--workers", "1")
+    assert "an image of 10x10 px, expected 90x60 as annotated" in message(*arguments)
+    (harbour / "a.png").write_bytes(b"no image")
+    assert f"cannot read image {harbour / 'a.png'}" in message(*arguments)
+    assert not list(tmp_path.glob("out/*.json"))
+
+
+def test_images_of_one_name_are_not_mixed_up(tmp_path, harbour, capsys):
+    (harbour / "b.png").write_bytes((harbour / "a.png").read_bytes())
+    (harbour / "b.bmp").write_bytes((harbour / "a.png").read_bytes())
+    entries = [{"id": i, "file_name": f"b.{kind}"} | SIZE for i, kind in enumerate(("png", "bmp"))]
+    data = {"images": entries, "annotations": [], "categories": [{"id": 1, "name": "x"}]}
+    (tmp_path / "b.json").write_text(json.dumps(data))
+    register_tiny_dataset("b", annotations=str(tmp_path / "b.json"), images=str(harbour))
+    assert main(["b", *TILING, "--images", "--output", str(tmp_path / "out")]) == 1
+    assert "same names" in capsys.readouterr().err
+
+
+def test_several_processes_cut_the_same(tmp_path, harbour):
+    assert run(tmp_path, "--images") == 0
+    folder = tmp_path / "tiles" / "harbour_sw40_sh30_ow10_oh10_png"
+    alone = {path: path.read_bytes() for path in folder.rglob("*.png")}
+    for path in alone:
+        path.unlink()
+    assert run(tmp_path, "--images", "--workers", "2") == 0
+    assert {path: path.read_bytes() for path in folder.rglob("*.png")} == alone
