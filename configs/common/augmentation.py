@@ -11,9 +11,9 @@ from efpnbs_d2.data.augmentation import ObjectCrop, RandomScale
 from efpnbs_d2.data.copy_paste import TinyObjectCopyPaste
 
 
-def crop_and_flip(size):
+def crop_and_flip(size, object_prob=0.7):
     """The least: crops at native resolution, mirrored."""
-    return [L(ObjectCrop)(size=size, object_prob=0.7), L(T.RandomFlip)(horizontal=True)]
+    return [L(ObjectCrop)(size=size, object_prob=object_prob), L(T.RandomFlip)(horizontal=True)]
 
 
 def oblique(size):

@@ -7,11 +7,11 @@ from .fpn_r50 import dataloader, model, train
 
 use_resnet(model, 18)
 train_from_scratch(model)
-narrow(model, channels=128, fc_dim=512)
-model.proposal_generator.post_nms_topk = (1000, 1500)
-model.roi_heads.batch_size_per_image = 256
+narrow(model, channels=64, fc_dim=256)
+model.proposal_generator.post_nms_topk = (500, 1000)
+model.roi_heads.batch_size_per_image = 128
 
-dataloader.train.mapper.augmentations = crop_and_flip(size=(320, 320))
+dataloader.train.mapper.augmentations = crop_and_flip(size=(256, 256), object_prob=0.9)
 dataloader.train.total_batch_size = 4
 dataloader.train.num_workers = dataloader.test.num_workers = 2
 
@@ -20,7 +20,7 @@ lr_multiplier = warmup_cosine(warmup=0.05)
 
 train.init_checkpoint = ""
 train.init_backbone_only = False
-train.clip_grad_norm = 10.0
-train.max_iter = 500
-train.eval_period = train.checkpointer.period = 500
+train.clip_grad_norm = 35.0
+train.max_iter = 800
+train.eval_period = train.checkpointer.period = 800
 train.output_dir = "output/visdrone/mini_fpn_r18"
