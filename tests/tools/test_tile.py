@@ -3,15 +3,22 @@
 import json
 import os
 import time
+from collections import Counter
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from efpnbs_d2.data import catalog, read_dataset, register_own_datasets, register_tiny_dataset
+from efpnbs_d2.data.mapper import TinyObjectMapper
 from efpnbs_d2.tools.tile import main
+
+REAL_DATA = os.environ.get("EFPNBS_REAL_DATA")
+needs_real_data = pytest.mark.skipif(not REAL_DATA, reason="EFPNBS_REAL_DATA is not set")
 
 # Tiles of a 90x60 (width x height) image are 40x30 px and share 10: x 0, 30, 50; y 0, 20, 30.
 TILING = ["--tile", "40", "30", "--overlap", "10", "10", "--workers", "1"]
@@ -247,3 +254,98 @@ def test_several_processes_cut_the_same(tmp_path, harbour):
         path.unlink()
     assert run(tmp_path, "--images", "--workers", "2") == 0
     assert {path: path.read_bytes() for path in folder.rglob("*.png")} == alone
+
+
+def test_both_forms_train_alike(tmp_path, harbour):
+    """Cropped on loading or cut before: the same pixels, boxes and ignore regions for a model."""
+    assert run(tmp_path) == run(tmp_path, "--images") == 0
+    cropped, _ = use(tmp_path, "harbour_sw40_sh30_ow10_oh10")
+    cut, _ = read_dataset("harbour_sw40_sh30_ow10_oh10_png")
+    mapper = TinyObjectMapper(is_train=True, augmentations=[], image_format="BGR")
+    for one, other in zip(cropped, cut, strict=True):
+        one, other = mapper(one), mapper(other)
+        torch.testing.assert_close(one["image"], other["image"], rtol=0, atol=0)
+        assert one["image"].shape == (3, 30, 40)
+        assert torch.equal(one["instances"].gt_boxes.tensor, other["instances"].gt_boxes.tensor)
+        assert torch.equal(one["ignore_boxes"].tensor, other["ignore_boxes"].tensor)
+
+
+def test_the_published_tile_split_reads_our_records(tmp_path):
+    """Our tiles of `tinyperson_train`, at the official place, are `tinyperson_tiles_train`."""
+    home = tmp_path / "tiny_set"
+    (home / "train" / "labeled_images").mkdir(parents=True)
+    image = {"file_name": "labeled_images/a.jpg", "height": 720, "width": 1280, "id": 0}
+    cv2.imwrite(str(home / "train" / image["file_name"]), np.zeros((720, 1280, 3), np.uint8))
+    person = {"id": 0, "image_id": 0, "category_id": 2, "bbox": [600.5, 5, 20.25, 9], "iscrowd": 0}
+    classes = [{"id": 1, "name": "sea_person"}, {"id": 2, "name": "earth_person"}]
+    data = {"type": "instance", "images": [image], "annotations": [person], "categories": classes}
+    (home / "annotations" / "corner" / "task").mkdir(parents=True)
+    (home / "annotations" / "tiny_set_train.json").write_text(json.dumps(data))
+    assert main(["tinyperson_train", "--output", str(tmp_path / "tiles")]) == 0
+    ours = tmp_path / "tiles" / "tinyperson_train_sw640_sh512.json"
+    tiled = json.loads(ours.read_text())
+    assert [entry["file_name"] for entry in tiled["images"]] == 6 * ["labeled_images/a.jpg"]
+    assert tiled["categories"] == [{"id": 1, "name": "person", "supercategory": "none"}]
+    official = home / "annotations" / "corner" / "task" / "tiny_set_train_sw640_sh512_all.json"
+    ours.rename(official)
+    records, report = read_dataset("tinyperson_tiles_train", strict=True)
+    assert (len(records), report.kept) == (6, 2)
+    assert [record["annotations"][0]["bbox"] for record in records[:2]] == [
+        [600.5, 5.0, 20.25, 9.0],
+        [10.5, 5.0, 20.25, 9.0],
+    ]
+
+
+@needs_real_data
+def test_real_tinyperson_tiles_have_the_official_structure(tmp_path, monkeypatch):
+    """Every key of the two samples in the official description, and values of their types."""
+    real = Path(REAL_DATA)
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(real / "tinyperson-mini"))
+    assert main(["tinyperson_test", "--output", str(tmp_path)]) == 0
+    data = json.loads((tmp_path / "tinyperson_test_sw640_sh512.json").read_text())
+    samples = real / "fixtures" / "tinyperson"
+    tiles = json.loads(
+        (samples / "tiny_set_train_sw640_sh512_all_images_doc_sample.json").read_text()
+    )
+    whole = json.loads((samples / "tiny_set_train_doc_sample.json").read_text())
+    annotation = whole["annotations"][0]
+    # It cannot be told from the boxes.
+    del annotation["in_dense_image"]
+    for entry, sample in ((data["images"][0], tiles[0]), (data["annotations"][0], annotation)):
+        assert {key: type(entry[key]) for key in sample} == {k: type(v) for k, v in sample.items()}
+    assert whole.keys() <= data.keys()
+    # 20 images of 640x640: two tiles each, y 0 and 128.
+    assert {tuple(entry["corner"]) for entry in data["images"]} == {
+        (0, 0, 640, 512),
+        (0, 128, 640, 640),
+    }
+    assert len(data["images"]) == 40
+
+
+@needs_real_data
+def test_real_visdrone_tiles_lose_no_object(tmp_path, monkeypatch, capsys):
+    """Images of 960x540 to 2000x1500: each box of a tile is a part of an original one."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(Path(REAL_DATA) / "visdrone-mini"))
+    assert main(["visdrone_val", "--output", str(tmp_path / "tiles")]) == 0
+    assert " 0 objects in no tile" in capsys.readouterr().out
+    originals, report = read_dataset("visdrone_val")
+    tiles, read_back = use(tmp_path, "visdrone_val_sw640_sh512")
+    assert not read_back.dropped
+    assert len({tile["file_name"] for tile in tiles}) == len(originals)
+    boxes = {
+        (record["file_name"], annotation["category_id"], *annotation["bbox"])
+        for record in originals
+        for annotation in record["annotations"]
+        if not annotation["iscrowd"]
+    }
+    whole = Counter()
+    for tile in tiles:
+        x, y = tile["corner"][:2]
+        for annotation in tile["annotations"]:
+            left, top, width, height = annotation["bbox"]
+            key = (tile["file_name"], annotation["category_id"], left + x, top + y, width, height)
+            whole[key] += key in boxes
+    # All but those that are larger than what two tiles share are whole in some tile.
+    assert sum(count > 0 for count in whole.values()) > 0.99 * len(boxes)
+    assert report.ignored > 0
+    assert read_back.ignored >= report.ignored
