@@ -10,7 +10,12 @@ from detectron2.structures import Boxes, Instances
 from efpnbs_d2 import add_efpnbs_config
 from efpnbs_d2.engine.cli import load_config
 from efpnbs_d2.engine.recipe import LazyRecipe, YacsRecipe
-from efpnbs_d2.modeling import DCFastRCNNOutputLayers
+from efpnbs_d2.modeling import (
+    DCFastRCNNOutputLayers,
+    IgnoringCascadeROIHeads,
+    IgnoringROIHeads,
+    IgnoringRPN,
+)
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 LAZY = sorted(p for p in CONFIGS.glob("*/*.py") if p.parent.name != "common")
@@ -28,6 +33,7 @@ def test_a_lazy_config_builds_and_can_be_saved(path, tmp_path):
     predictors = model.roi_heads.box_predictor
     last = predictors[-1] if isinstance(predictors, torch.nn.ModuleList) else predictors
     assert last.test_topk_per_image >= 300
+    _assert_ignores_regions(model)
     LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
     assert (tmp_path / "config.yaml").is_file()
     assert not (tmp_path / "config.yaml.pkl").exists()  # what saving falls back to
@@ -35,7 +41,7 @@ def test_a_lazy_config_builds_and_can_be_saved(path, tmp_path):
 
 @pytest.mark.parametrize("path", YACS, ids=_name)
 def test_a_yacs_config_builds_and_spells_out_every_key(path):
-    YacsRecipe(load_config(str(path), [])).build_model()
+    _assert_ignores_regions(YacsRecipe(load_config(str(path), [])).build_model())
     ours, stock = get_cfg(), get_cfg()
     add_efpnbs_config(ours)
     stock.set_new_allowed(True)
@@ -56,6 +62,12 @@ def test_the_base_lets_crowds_through():
         (yacs.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE, 1024),
     }
     assert all(found == expected for found, expected in limits)
+
+
+def _assert_ignores_regions(model):
+    """The baselines too: what two configs compare must not be how they treat crowds."""
+    assert isinstance(model.proposal_generator, IgnoringRPN)
+    assert isinstance(model.roi_heads, (IgnoringROIHeads, IgnoringCascadeROIHeads))
 
 
 def _keys(node, prefix=""):
