@@ -114,6 +114,18 @@ def test_annotations_are_official_records(tmp_path, harbour, capsys):
     ) in capsys.readouterr().out
 
 
+def test_boxes_find_the_tiles_of_their_image(tmp_path, harbour):
+    """The second image's tiles are 9 to 17; 7 boxes of the first image come before its box."""
+    path = tmp_path / "harbour.json"
+    data = json.loads(path.read_text())
+    data["annotations"].append(OBJECT | {"id": 5, "image_id": 9, "bbox": [5, 5, 8, 4]})
+    path.write_text(json.dumps(data))
+    assert run(tmp_path) == 0
+    tiles = json.loads((tmp_path / "tiles" / "harbour_sw40_sh30_ow10_oh10.json").read_text())
+    assert [a["image_id"] for a in tiles["annotations"]] == [0, 0, 1, 4, 5, 7, 8, 9]
+    assert [a["id"] for a in tiles["annotations"]] == list(range(1, 9))
+
+
 def test_tiles_are_a_data_set_again(tmp_path, harbour):
     """Registered with the file that was written, in strict mode; ignore regions keep their kind."""
     assert run(tmp_path) == 0
