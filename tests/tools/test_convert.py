@@ -10,8 +10,9 @@ from efpnbs_d2.tools.convert import main
 
 
 @pytest.fixture
-def visdrone(tmp_path):
+def visdrone(tmp_path, monkeypatch):
     """Arguments for a VisDrone folder of one image."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = tmp_path / "VisDrone2019-DET-val"
     for name in ("annotations", "images"):
         (folder / name).mkdir(parents=True)
