@@ -3,6 +3,7 @@
 Boxes are xywh in pixels of the original image (of the tile, if the records are tiles).
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -210,7 +211,7 @@ def _add_samples(page: Page, check: DatasetCheck, number: int) -> None:
         rows = np.flatnonzero(check.columns.image == index)
         objects = int(check.columns.is_object[rows].sum())
         record = check.records[index]
-        caption = f"{record['file_name']}: {objects:,} objects"
+        caption = f"{os.path.basename(record['file_name'])}: {objects:,} objects"
         pictures: list[tuple[Callable[..., np.ndarray], str]] = [
             (whole_image, caption),
             (close_up, "its most crowded part"),

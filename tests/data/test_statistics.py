@@ -86,8 +86,11 @@ def test_ratios_are_width_by_height(columns):
 
 
 def test_positions_are_parts_of_their_own_image(columns):
-    """In quarters: centres (4,4), (196,96), (108,52) of 200 x 100; (80,80), (5.5,5.5) of 100^2."""
+    """Rows from top to bottom, columns from left to right."""
+    # In quarters: centres (4,4), (196,96), (108,52) of 200 x 100; (80,80), (5.5,5.5) of 100 x 100.
     assert columns.position_map(2).tolist() == [[2, 0], [0, 3]]
+    upper_right = BoxColumns.of([record(box(CAR, 150, 10, 8, 8))])
+    assert upper_right.position_map(2).tolist() == [[0, 1], [0, 0]]
 
 
 def test_a_centre_on_the_far_border_is_inside():
