@@ -25,6 +25,8 @@ class SceneInput(T.AugInput):
             pasted has that of its original.
     """
 
+    boxes: np.ndarray  # never None, as it may be in `AugInput`
+
     def __init__(self, image: np.ndarray, *, boxes: np.ndarray, ignore_boxes: np.ndarray):
         super().__init__(image, boxes=boxes)
         self.ignore_boxes = ignore_boxes
