@@ -1,5 +1,7 @@
 # Each target sets up what it needs; `make` lists them.
 VENV ?= .venv
+# Threads that wait asleep leave the cores to other programs: half the time on a busy machine.
+export OMP_WAIT_POLICY ?= PASSIVE
 RUN := $(VENV)/bin/python
 
 # The first of these that is new enough; PYTHON=... names another.
@@ -39,5 +41,5 @@ format: setup ## format the code
 	$(RUN) -m ruff format .
 
 clean: ## remove the environment and all that the targets wrote
-	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf "$(VENV)" output/demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +

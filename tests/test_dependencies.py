@@ -12,13 +12,14 @@ PACKAGE = ROOT / "efpnbs_d2"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What each part of the package may import of the package's other parts; "" is the package itself,
-# whose import brings data and modeling with it. config (names and defaults) and atomic (how a file
-# is written) stand on nothing. modeling, data and evaluation never meet; inference stands on
-# Detectron2 alone.
-LEAVES = {"atomic", "config"}
+# whose import brings data and modeling with it. config (names and defaults), atomic (how a file is
+# written) and checkpoint (what weights must fit) stand on nothing else. modeling, data and
+# evaluation never meet; inference stands on Detectron2 alone.
+LEAVES = {"atomic", "checkpoint", "config"}
 PARTS = {
     "": LEAVES | {"data", "modeling"},
     "atomic": set(),
+    "checkpoint": {"atomic"},
     "config": set(),
     "modeling": LEAVES,
     "data": LEAVES,

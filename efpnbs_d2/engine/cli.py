@@ -2,6 +2,8 @@
 
 import argparse
 import difflib
+import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,16 +17,24 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ..atomic import write_atomically
 from ..config import add_efpnbs_config
 from .recipe import LazyRecipe, Recipe, YacsRecipe
 from .run import evaluate_checkpoint, train
 
 # What a user can cause; anything else is our own mistake and keeps its traceback.
-USER_ERRORS = (ValueError, FileNotFoundError, KeyError, OSError, FloatingPointError)
+USER_ERRORS = (ValueError, KeyError, OSError, FloatingPointError)
+
+# Room for logs and metrics; a checkpoint that does not fit says so itself.
+PROBED_BYTES = 2**22
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the command line and run it; a user's mistake ends in one sentence and exit code 1."""
+    """Parse the command line and run it; a user's mistake ends in one sentence and exit code 1.
+
+    The environment variable `EFPNBS_TRACEBACK=1` shows the traceback instead, for whoever changes
+    the package.
+    """
     parser = default_argument_parser()
     parser.description = "Train or evaluate a detector for tiny objects."
     parser.epilog = "example: train_net.py --config-file configs/tinyscenes/efpn_bs_r18.py"
@@ -42,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except torch.multiprocessing.ProcessRaisedException as error:
         _exit(_last_line(str(error)))
     except USER_ERRORS as error:
+        if os.environ.get("EFPNBS_TRACEBACK"):
+            raise
         _exit(_last_line(_text(error)))
 
 
@@ -79,10 +91,16 @@ def _load_lazy(path: str, overrides: Sequence[str]) -> DictConfig:
             raise ValueError(
                 f"{path} has no key {key!r}{_did_you_mean(key, known)}; +{override} would add it"
             )
+    types = {o.partition("=")[0]: OmegaConf.select(cfg, o.partition("=")[0]) for o in overrides}
     try:
-        return LazyConfig.apply_overrides(cfg, list(overrides))
+        cfg = LazyConfig.apply_overrides(cfg, list(overrides))
     except (OmegaConfBaseException, KeyError) as error:
         raise ValueError(f"cannot apply {' '.join(overrides)}: {error}") from error
+    for key, before in types.items():
+        after = OmegaConf.select(cfg, key)
+        if isinstance(before, (int, float)) and not isinstance(after, (int, float)):
+            raise ValueError(f"{key} is {before}, a number; {after!r} is none")
+    return cfg
 
 
 _MISSING = object()
@@ -116,14 +134,30 @@ def _did_you_mean(key: str, known: Sequence[str]) -> str:
 
 def _run(args: argparse.Namespace) -> None:
     cfg = load_config(args.config_file, args.opts)
-    default_setup(cfg, args)
     output_dir = cfg.train.output_dir if isinstance(cfg, DictConfig) else cfg.OUTPUT_DIR
+    _require_space(Path(output_dir))
+    default_setup(cfg, args)
+    logging.getLogger("detectron2.engine.train_loop").addFilter(_without_users_traceback)
     setup_logger(output_dir, distributed_rank=comm.get_rank(), name="efpnbs_d2")
     recipe: Recipe = LazyRecipe(cfg) if isinstance(cfg, DictConfig) else YacsRecipe(cfg)
     if args.eval_only:
         evaluate_checkpoint(recipe, resume=args.resume)
     else:
         train(recipe, resume=args.resume)
+
+
+def _require_space(output_dir: Path) -> None:
+    """Refuse a full or read-only folder before anything is left half-written in it."""
+    if comm.is_main_process():
+        output_dir.mkdir(parents=True, exist_ok=True)
+        probe = output_dir / ".space"
+        write_atomically(probe, lambda file: file.write(bytes(PROBED_BYTES)))
+        probe.unlink()
+
+
+def _without_users_traceback(record: logging.LogRecord) -> bool:
+    """Log filter: Detectron2's trainer logs a traceback for a mistake that ends in a sentence."""
+    return not (record.exc_info and isinstance(record.exc_info[1], USER_ERRORS))
 
 
 def _text(error: BaseException) -> str:

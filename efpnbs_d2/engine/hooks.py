@@ -1,12 +1,19 @@
 """What happens around the training steps beside Detectron2's own hooks."""
 
+import json
+from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
+from detectron2.data.detection_utils import convert_image_to_rgb
 from detectron2.engine import HookBase, hooks
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..atomic import write_atomically
+from ..checkpoint import Checkpointer
 from ..inference.drawing import draw_detections
 
 
@@ -43,20 +50,44 @@ class WeightAverage(HookBase):
 
 
 class BestCheckpointer(hooks.BestCheckpointer):
-    """Detectron2's, remembering the best value across `--resume`."""
+    """Detectron2's, remembering the best value across `--resume`.
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"best_metric": self.best_metric, "best_iter": self.best_iter}
+    The value stands in a file beside `model_best`: the state in a checkpoint was saved before the
+    evaluation of its own iteration.
+    """
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_metric = state_dict["best_metric"]
-        self.best_iter = state_dict["best_iter"]
+    def __init__(self, eval_period: int, checkpointer: Checkpointer, val_metric: str):
+        """
+        Args:
+            eval_period: iterations between evaluations, as of `EvalHook`.
+            checkpointer: saves the evaluated model.
+            val_metric: the metric whose largest value is the best, e.g. "bbox/AP".
+        """
+        super().__init__(eval_period, checkpointer, val_metric)
+        self._record = Path(checkpointer.save_dir, "model_best.json")
+
+    def before_train(self) -> None:
+        if self.trainer.start_iter > 0 and self._record.is_file():
+            record = json.loads(self._record.read_text())
+            if record["metric"] == self._val_metric:
+                self.best_metric, self.best_iter = record["value"], record["iteration"]
+
+    def _best_checking(self) -> None:
+        before = self.best_iter
+        super()._best_checking()
+        if self.best_iter != before:
+            record = {
+                "metric": self._val_metric,
+                "value": self.best_metric,
+                "iteration": self.best_iter,
+            }
+            write_atomically(self._record, lambda file: file.write(json.dumps(record).encode()))
 
 
 class PredictionPreview(HookBase):
-    """Puts a few predicted test images beside their ground truth into TensorBoard."""
+    """Puts a few predicted test images into TensorBoard."""
 
-    def __init__(self, period: int, model: nn.Module, samples: list[Any], class_names: list[str]):
+    def __init__(self, period: int, model: Any, samples: list[Any], class_names: list[str]):
         """
         Args:
             period: iterations between previews; 0 shows them after training only.
@@ -83,7 +114,10 @@ class PredictionPreview(HookBase):
             outputs = self.model(self.samples)
         self.model.train(training)
         for index, (sample, output) in enumerate(zip(self.samples, outputs, strict=True)):
-            image = sample["image"].permute(1, 2, 0).cpu().numpy()
+            # The network's input may be resized and RGB; detections are in original pixels.
+            rgb = convert_image_to_rgb(sample["image"].permute(1, 2, 0), self.model.input_format)
+            size = sample.get("width", rgb.shape[1]), sample.get("height", rgb.shape[0])
+            image = cv2.resize(np.ascontiguousarray(rgb[:, :, ::-1]), size)
             drawn = draw_detections(image, output["instances"].to("cpu"), self.class_names)
             self.trainer.storage.put_image(
                 f"predictions/{index}", drawn[:, :, ::-1].transpose(2, 0, 1).copy()

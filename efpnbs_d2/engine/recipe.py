@@ -1,5 +1,6 @@
 """One run, read from either config system: what to build, and how to train it."""
 
+import difflib
 import logging
 from abc import ABC, abstractmethod
 from copy import deepcopy
@@ -83,6 +84,7 @@ class LazyRecipe(Recipe):
             )
         self.cfg = cfg
         train = cfg.train
+        _require_known_keys(train)
         self.options = TrainOptions(
             output_dir=train.output_dir,
             init_checkpoint=train.init_checkpoint,
@@ -113,28 +115,23 @@ class LazyRecipe(Recipe):
         return {"min_size_test": 0, "max_size_test": 0}
 
     def build_model(self) -> nn.Module:
-        try:
-            return instantiate(self.cfg.model).to(self.options.device)
-        except TypeError as error:
-            if "unexpected keyword argument" not in str(error):
-                raise
-            raise ValueError(f"the model's config has a key that nothing takes: {error}") from error
+        return _build(self.cfg.model).to(self.options.device)
 
     def build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         cfg = deepcopy(self.cfg.optimizer)
         cfg.params.model = model
-        return instantiate(cfg)
+        return _build(cfg)
 
     def build_lr_scheduler(self, optimizer: torch.optim.Optimizer) -> Any:
-        return instantiate(self.cfg.lr_multiplier)
+        return _build(self.cfg.lr_multiplier)
 
     def build_train_loader(self) -> Any:
-        return instantiate(self.cfg.dataloader.train)
+        return _build(self.cfg.dataloader.train)
 
     def build_test_loader(self, name: str) -> Any:
         cfg = deepcopy(self.cfg.dataloader)  # the whole: its parts refer to each other
         cfg.test.dataset.names = name
-        return instantiate(cfg.test)
+        return _build(cfg.test)
 
 
 class YacsRecipe(Recipe):
@@ -186,6 +183,36 @@ class YacsRecipe(Recipe):
     def build_test_loader(self, name: str) -> Any:
         mapper = TinyObjectMapper(self.cfg, is_train=False)
         return build_detection_test_loader(self.cfg, name, mapper=mapper)
+
+
+# The keys of `train` that are read here and by Detectron2's `default_setup`, nested ones too.
+_TRAIN_KEYS = {
+    "": "output_dir init_checkpoint init_backbone_only max_iter seed device amp clip_grad_norm ema "
+    "ddp checkpointer eval_period best_metric log_period cudnn_benchmark float32_precision",
+    "amp": "enabled dtype",
+    "ema": "enabled decay",
+    "checkpointer": "period max_to_keep",
+    "ddp": "broadcast_buffers find_unused_parameters fp16_compression",
+}
+
+
+def _require_known_keys(train: DictConfig) -> None:
+    for node, known in _TRAIN_KEYS.items():
+        path = f"train.{node}." if node else "train."
+        for key in map(str, train[node] if node else train):
+            if key not in known.split():
+                close = difflib.get_close_matches(key, known.split(), n=1)
+                hint = f" (did you mean {close[0]!r}?)" if close else ""
+                raise ValueError(f"the config sets {path}{key}, which nothing reads{hint}")
+
+
+def _build(cfg: Any) -> Any:
+    try:
+        return instantiate(cfg)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise ValueError(f"the config has a key that nothing takes: {error}") from error
 
 
 def available_device(name: str) -> str:

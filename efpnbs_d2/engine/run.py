@@ -12,8 +12,8 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.utils import comm
 from torch import nn
 
+from ..checkpoint import Checkpointer
 from ..data import class_names
-from .checkpoint import Checkpointer
 from .hooks import BestCheckpointer, PredictionPreview, WeightAverage
 from .recipe import Recipe
 from .trainer import TinyTrainer

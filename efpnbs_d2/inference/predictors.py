@@ -1,31 +1,14 @@
 """From a checkpoint to a predictor that knows its class names and its input scale."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
+from detectron2.modeling import build_model
 
+from ..checkpoint import Checkpointer, read_card
 from ..config import add_efpnbs_config
-
-# Where a checkpoint says what it is: class names and input scale.
-CARD_KEY = "efpnbs_d2"
-
-
-def read_card(path: str | Path) -> dict[str, Any]:
-    """The card of a checkpoint: `class_names` (list of str) and `input` (format, test sizes in px).
-
-    Returns an empty dict for a checkpoint that another program wrote.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"checkpoint {path} not found")
-    if Path(path).suffix != ".pth":
-        return {}
-    return torch.load(path, map_location="cpu", mmap=True).get(CARD_KEY, {})
 
 
 def predictor_config(config_file: str | Path, weights: str | Path) -> CfgNode:
@@ -41,6 +24,8 @@ def predictor_config(config_file: str | Path, weights: str | Path) -> CfgNode:
 
     Raises:
         FileNotFoundError: the config or the checkpoint is missing.
+        ValueError: the checkpoint belongs to another model. `DefaultPredictor` would skip what
+            does not fit and predict with random layers.
     """
     if not Path(config_file).is_file():
         raise FileNotFoundError(f"config file {config_file} not found")
@@ -63,4 +48,5 @@ def predictor_config(config_file: str | Path, weights: str | Path) -> CfgNode:
         cfg.INPUT.MIN_SIZE_TEST = card["input"]["min_size_test"]
         cfg.INPUT.MAX_SIZE_TEST = card["input"]["max_size_test"]
     cfg.freeze()
+    Checkpointer(build_model(cfg)).load(str(weights))
     return cfg

@@ -1,12 +1,18 @@
 """A user's mistakes on the command line end in one sentence, without a traceback."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from detectron2.config import LazyConfig
+from omegaconf import OmegaConf
 
 from efpnbs_d2.engine.cli import load_config, main
+from efpnbs_d2.engine.recipe import LazyRecipe
 
 ROOT = Path(__file__).resolve().parents[2]
 LAZY = str(ROOT / "configs/tinyscenes/efpn_bs_r18.py")
@@ -21,6 +27,7 @@ YACS = str(ROOT / "configs/yacs/tinyscenes-EFPNBS-R18.yaml")
             ["--config-file", LAZY, "train.max_itr=5"],
             r"no key 'train.max_itr' \(did you mean 'train.max_iter'\?\)",
         ),
+        (["--config-file", LAZY, "train.max_iter=abc"], "train.max_iter is 300, a number; 'abc'"),
         (["--config-file", LAZY, "train"], "override 'train' is not of the form key=value"),
         (
             ["--config-file", YACS, "SOLVER.MAX_ITR=5"],
@@ -69,7 +76,31 @@ def test_an_unreadable_image_is_named(scenes, tmp_path, monkeypatch):
     assert process.returncode == 1
     assert process.stderr.strip().splitlines()[-1].startswith("error: ")
     assert "cannot read image" in process.stderr and ".png" in process.stderr
-    assert "Traceback" not in process.stderr
+    assert "Traceback" not in process.stderr + process.stdout
+
+
+def test_an_unknown_key_in_the_file_itself_is_refused():
+    for line, message in [
+        ("train.max_itr = 5", r"train.max_itr, which nothing reads \(did you mean 'max_iter'"),
+        ("train.ema.decai = 0.9", "train.ema.decai, which nothing reads"),
+        ("optimizer.lrr = 5", "a key that nothing takes: .*'lrr'"),
+    ]:
+        cfg = LazyConfig.load(LAZY)
+        key, value = line.split(" = ")
+        OmegaConf.update(cfg, key, float(value), force_add=True)
+        with pytest.raises(ValueError, match=message):
+            LazyRecipe(cfg).build_optimizer(torch.nn.Linear(1, 1))
+
+
+def test_a_full_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    run = tmp_path / "run"
+    with pytest.raises(SystemExit, match=f"could not write {run}.*No space left.*free disk space"):
+        main(["--config-file", LAZY, f"train.output_dir={run}"])
+    assert list(run.iterdir()) == []
 
 
 def test_overrides_reach_both_config_systems():

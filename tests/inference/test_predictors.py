@@ -6,7 +6,10 @@ import pytest
 import torch
 from detectron2.data import MetadataCatalog
 
-from efpnbs_d2.inference.predictors import CARD_KEY, predictor_config, read_card
+from efpnbs_d2.checkpoint import CARD_KEY, read_card
+from efpnbs_d2.engine.cli import load_config
+from efpnbs_d2.engine.recipe import YacsRecipe
+from efpnbs_d2.inference.predictors import predictor_config
 
 YAML = Path(__file__).resolve().parents[2] / "configs/yacs/tinyscenes-EFPNBS-R18.yaml"
 CARD = {
@@ -15,8 +18,23 @@ CARD = {
 }
 
 
+def _save(folder, card, *overrides):
+    """Weights of the YAML's model, with as many classes as the card names."""
+    classes = f"MODEL.ROI_HEADS.NUM_CLASSES={len(card['class_names']) if card else 8}"
+    model = YacsRecipe(load_config(str(YAML), [classes, *overrides])).build_model()
+    extra = {CARD_KEY: card} if card else {}
+    torch.save({"model": model.state_dict(), **extra}, folder / "own.pth")
+
+
+def test_weights_of_another_model_are_refused(tmp_path):
+    """`DefaultPredictor` alone would predict with random layers."""
+    _save(tmp_path, CARD, "MODEL.FPN.OUT_CHANNELS=16")
+    with pytest.raises(ValueError, match="belongs to another model"):
+        predictor_config(YAML, tmp_path / "own.pth")
+
+
 def test_the_card_completes_the_config(tmp_path):
-    torch.save({"model": {}, CARD_KEY: CARD}, tmp_path / "own.pth")
+    _save(tmp_path, CARD)
     cfg = predictor_config(YAML, tmp_path / "own.pth")
     assert cfg.MODEL.WEIGHTS == str(tmp_path / "own.pth")
     assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 2
@@ -27,15 +45,14 @@ def test_the_card_completes_the_config(tmp_path):
 
 def test_retrained_weights_of_one_name_bring_their_new_classes(tmp_path):
     for names in (["buoy", "raft"], ["swimmer", "surfer"]):
-        card = {**CARD, "class_names": names}
-        torch.save({"model": {}, CARD_KEY: card}, tmp_path / "own.pth")
+        _save(tmp_path, {**CARD, "class_names": names})
         cfg = predictor_config(YAML, tmp_path / "own.pth")
         assert MetadataCatalog.get(cfg.DATASETS.TEST[0]).thing_classes == names
 
 
 def test_weights_without_a_card_leave_the_yaml_as_it_is(tmp_path):
-    torch.save({"model": {}}, tmp_path / "stock.pth")
-    cfg = predictor_config(YAML, tmp_path / "stock.pth")
+    _save(tmp_path, None)
+    cfg = predictor_config(YAML, tmp_path / "own.pth")
     assert cfg.DATASETS.TEST == ("tinyscenes_val",)
     assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 8
 

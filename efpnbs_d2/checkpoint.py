@@ -8,8 +8,10 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from ..atomic import write_atomically
-from ..inference.predictors import CARD_KEY
+from .atomic import write_atomically
+
+# Where a checkpoint says what it is: class names and input scale.
+CARD_KEY = "efpnbs_d2"
 
 # Parts that start as the identity (CEM, FBSM) or are running statistics (DCLoss): a stock
 # Detectron2 checkpoint has none of them and is still a whole start.
@@ -104,3 +106,19 @@ class Checkpointer(DetectionCheckpointer):
         if any(part in f".{key}" for part in OPTIONAL_PARTS):
             return True
         return self.backbone_only and not key.startswith("backbone.bottom_up.")
+
+
+def read_card(path: str | Path) -> dict[str, Any]:
+    """The card of a checkpoint: `class_names` (list of str) and `input` (format, test sizes in px).
+
+    Returns an empty dict for a checkpoint that another program wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"checkpoint {path} not found")
+    try:
+        return torch.load(path, map_location="cpu", mmap=True).get(CARD_KEY, {})
+    except (RuntimeError, EOFError, pickle.UnpicklingError, AttributeError):
+        return {}  # a .pkl of the model zoo, an old format: whether it loads at all is seen later

@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from efpnbs_d2.atomic import write_atomically
-from efpnbs_d2.engine.checkpoint import Checkpointer
+from efpnbs_d2.checkpoint import Checkpointer, read_card
 from efpnbs_d2.engine.recipe import LazyRecipe
-from efpnbs_d2.inference.predictors import read_card
 
 
 def _disk_full(*_):
