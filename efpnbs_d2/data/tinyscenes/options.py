@@ -7,20 +7,13 @@ from enum import IntEnum
 
 import numpy as np
 
+from ..splits import AITOD_CLASSES
+
 #: Raised whenever the same seed gives other bytes than before.
 GENERATOR_VERSION = 4
 
-#: AI-TOD's classes; category id = index + 1.
-CLASSES = (
-    "airplane",
-    "bridge",
-    "storage-tank",
-    "ship",
-    "swimming-pool",
-    "vehicle",
-    "person",
-    "wind-mill",
-)
+#: Category id = index + 1.
+CLASSES = AITOD_CLASSES
 
 MIN_OBJECTS, MAX_OBJECTS = 10, 200
 
