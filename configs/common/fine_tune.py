@@ -1,4 +1,4 @@
-"""Twelve epochs from ImageNet weights: what the published recipes for tiny objects have in common."""
+"""Twelve epochs from ImageNet weights, as the published recipes for tiny objects train."""
 
 from .schedule import sgd, warmup_steps
 
