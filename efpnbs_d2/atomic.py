@@ -19,9 +19,11 @@ def write_atomically(target: Path, write: Callable[[BinaryIO], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    # torch.save turns a failed write into a RuntimeError of its zip writer.
-    except (OSError, RuntimeError) as error:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        # torch.save turns a failed write into a RuntimeError of its zip writer.
+        if not isinstance(error, (OSError, RuntimeError)):
+            raise
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise OSError(
             f"could not write {target}: {reason}; free disk space or choose another output folder"

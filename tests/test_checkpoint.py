@@ -43,6 +43,16 @@ def test_a_write_that_stops_half_way_is_not_seen(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_an_interrupted_write_leaves_no_temporary_file(tmp_path):
+    def interrupted(file):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "results.json", interrupted)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_best_checkpoint_does_not_become_the_one_to_resume(tmp_path):
     model = nn.Linear(2, 2)
     Checkpointer(model, str(tmp_path)).save("model_0000001")

@@ -101,7 +101,7 @@ def check_files(records: Sequence[Record]) -> list[Finding]:
     # Tiles share their image's file.
     whole = [record["file_name"] for record in records if "corner" not in record]
     reused = [path for path, uses in Counter(whole).items() if uses > 1]
-    copies = identical_files(whole, whole)
+    copies = identical_files(whole)
     found = [
         _finding("error", "images that cannot be read (training stops there)", unreadable),
         _finding("error", "images of another size than annotated (training stops)", mismatched),
@@ -147,14 +147,15 @@ def check_splits(splits: Mapping[str, tuple[Sequence[Record], Sequence[str]]]) -
     return _if_any(*found)
 
 
-def identical_files(first: Iterable[str], second: Iterable[str]) -> list[str]:
+def identical_files(first: Iterable[str], second: Iterable[str] | None = None) -> list[str]:
     """Files of `second` whose bytes a file of `first` has, as ``path = path``.
 
-    With the same files as both arguments: the copies within them. Only files of equal length are
-    read. A file that cannot be read equals none.
+    Without `second`: the copies within `first`. Only files of equal length are read. A file that
+    cannot be read equals none but itself.
     """
-    first, second = list(dict.fromkeys(first)), list(dict.fromkeys(second))
-    same = first == second
+    same = second is None
+    first = list(dict.fromkeys(first))
+    second = first if second is None else list(dict.fromkeys(second))
     lengths: dict[int, list[str]] = defaultdict(list)
     for path in dict.fromkeys([*first, *second]):
         lengths[_length(path)].append(path)

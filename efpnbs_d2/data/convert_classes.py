@@ -28,10 +28,10 @@ def parse_classes(text: str) -> list[str]:
     return _checked([name.strip() for name in text.split(",")], "--classes")
 
 
-def find_class_file(folders: Sequence[str]) -> str | None:
-    """The first file of class names in the first folder that has one."""
+def find_class_file(folders: Sequence[str], names: Sequence[str] = CLASS_FILES) -> str | None:
+    """The first file of class names, by the order of `names`, in the first folder that has one."""
     for folder in folders:
-        for name in CLASS_FILES:
+        for name in names:
             path = os.path.join(folder, name)
             if os.path.isfile(path):
                 return path

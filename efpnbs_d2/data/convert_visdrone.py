@@ -55,7 +55,8 @@ def read_visdrone(
         DataFormatError: in strict mode, for the first of what is otherwise dropped.
     """
     if classes is None:
-        file = find_class_file([os.path.dirname(os.path.abspath(annotations))])
+        # Only this name: a data.yaml beside them may be of another tool, with other numbers.
+        file = find_class_file([os.path.dirname(os.path.abspath(annotations))], ["classes.txt"])
         classes = VISDRONE_CLASSES if file is None else read_class_file(file)
     folder = VisDroneFolder(images[0], annotations, len(classes))
     table = folder.read()

@@ -13,15 +13,16 @@ OWN_DATASETS_VARIABLE = "EFPNBS_DATASETS"
 
 
 def register_datasets_of_environment() -> list[str]:
-    """Register the file that ``EFPNBS_DATASETS`` names, if it is set.
+    """Register the files that ``EFPNBS_DATASETS`` names, if it is set: one, or some with ":"
+    (``os.pathsep``) between, such as one's own and that of its tiles.
 
     Called when the package is imported, so that every command and worker process knows the names.
 
     Raises:
         ValueError: as :func:`register_own_datasets`.
     """
-    path = os.environ.get(OWN_DATASETS_VARIABLE)
-    return register_own_datasets(path) if path else []
+    paths = os.environ.get(OWN_DATASETS_VARIABLE, "").split(os.pathsep)
+    return [name for path in dict.fromkeys(paths) if path for name in register_own_datasets(path)]
 
 
 def register_own_datasets(path: str) -> list[str]:

@@ -39,7 +39,12 @@ def read_record_image(record: dict[str, Any], image_format: str) -> np.ndarray:
         if record.get("corner") is None:
             utils.check_image_size(record, image)
     # PIL raises SyntaxError for some broken PNG files.
-    except (OSError, SyntaxError, utils.SizeMismatchError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        Image.DecompressionBombError,
+        utils.SizeMismatchError,
+    ) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"cannot read image {name}: {reason}; restore the file or take it out of the data set"

@@ -84,7 +84,7 @@ def write_tile_set(
         tile_image(record, file, tile=tile, overlap=overlap, drop_empty=drop_empty)
         for file, record in records.items()
     ]
-    tiles_name = _tiles_name(name, tile, overlap, image_format)
+    tiles_name = _tiles_name(name, tile, overlap, image_format, drop_empty)
     output.mkdir(parents=True, exist_ok=True)
     images, cut_name, files_written = root, None, 0
     if image_format is not None:
@@ -150,12 +150,18 @@ def _load(name: str, drop_empty: bool) -> tuple[dict[str, dict[str, Any]], Path]
 
 
 def _tiles_name(
-    name: str, tile: tuple[int, int], overlap: tuple[int, int], image_format: str | None
+    name: str,
+    tile: tuple[int, int],
+    overlap: tuple[int, int],
+    image_format: str | None,
+    drop_empty: bool,
 ) -> str:
     """As TinyPerson's files are named, with what differs from their way of tiling."""
     parts = [name, f"sw{tile[1]}", f"sh{tile[0]}"]
     if overlap != OVERLAP:
         parts += [f"ow{overlap[1]}", f"oh{overlap[0]}"]
+    if drop_empty:
+        parts.append("nonempty")
     if image_format is not None:
         parts.append(image_format)
     return "_".join(parts)
@@ -201,7 +207,9 @@ def _classes(name: str) -> dict[int, tuple[int, str]]:
 
 def _describe(output: Path, tiles_name: str, options: dict[str, Any]) -> Path:
     """Add the tile set to the YAML file that registers those of this folder."""
-    path = output / "datasets.yaml"
+    path = output / "tiles.yaml"
+    if path.exists() and not path.read_text(errors="replace").startswith(_HEADER):
+        raise ValueError(f"{path} was not written by this command; name another --output.")
     try:
         entries = yaml.safe_load(path.read_bytes()) if path.exists() else {}
     except yaml.YAMLError as error:

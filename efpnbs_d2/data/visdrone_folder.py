@@ -84,7 +84,13 @@ class VisDroneFolder:
         if arrays is not None:
             return VisDroneTable.from_arrays(arrays)
         table = self._parse()
-        if all(listing.settled for listing in self._listings):
+        # An image may fail for a passing reason: what is cached must hold until its file changes.
+        failed = [
+            s
+            for s, size in zip(self.stems, table.sizes)
+            if s in self.image_names and not size.all()
+        ]
+        if all(listing.settled for listing in self._listings) and not failed:
             store_arrays(key, fingerprint, table.to_arrays())
         return table
 

@@ -14,6 +14,7 @@ import cv2
 from detectron2.data.detection_utils import read_image
 from detectron2.engine import DefaultPredictor
 from detectron2.structures import Instances
+from PIL import Image
 from tqdm import tqdm
 
 from ..atomic import write_atomically
@@ -89,7 +90,7 @@ def predict(
     for number, file in enumerate(tqdm(files, unit="image", dynamic_ncols=True)):
         try:
             image = read_image(str(file), format="BGR")
-        except (OSError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             failed.append(f"cannot read {file}: {error}")
             continue
         found = predictor(image)["instances"].to("cpu")

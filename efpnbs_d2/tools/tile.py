@@ -41,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     print(summary(tiles, args))
     print(f"annotations: {tiles.annotations}\nimages: {tiles.images}")
-    print(f"To use {tiles.name}: export EFPNBS_DATASETS={tiles.datasets.resolve()}")
+    # Put before what the variable names already: the data set that was cut may be one's own.
+    others = "${EFPNBS_DATASETS:+:$EFPNBS_DATASETS}"
+    print(f"To use {tiles.name}: export EFPNBS_DATASETS={tiles.datasets.resolve()}{others}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 
 import pytest
 import torch
@@ -361,6 +362,15 @@ def test_own_datasets_by_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("EFPNBS_DATASETS", str(tmp_path / "mine.yaml"))
     assert register_datasets_of_environment() == ["harbour"]
     assert "harbour" in DatasetCatalog
+
+
+@pytest.mark.usefixtures("registry")
+def test_several_files_of_own_datasets(tmp_path, monkeypatch):
+    for name in ("quay", "pier"):
+        (tmp_path / f"{name}.yaml").write_text(f"{name}: {{annotations: x.json, images: y}}")
+    paths = [str(tmp_path / f"{name}.yaml") for name in ("quay", "pier", "quay")]
+    monkeypatch.setenv("EFPNBS_DATASETS", os.pathsep.join(paths))
+    assert register_datasets_of_environment() == ["quay", "pier"]
 
 
 def test_unknown_names_list_the_known():

@@ -442,6 +442,16 @@ def test_class_files(tmp_path, file, text, expected):
             parse_classes(str(path))
 
 
+def test_visdrone_takes_classes_txt_and_no_other_tools_file(tmp_path):
+    source = text_set(tmp_path / "s", "visdrone", {"a": "1,2,3,4,1,1,0,0\n"})
+    (source / "data.yaml").write_text("names: [ignored regions, pedestrian]")
+    run("visdrone", "coco", source, tmp_path / "c")
+    names = [
+        c["name"] for c in json.loads((tmp_path / "c/annotations.json").read_text())["categories"]
+    ]
+    assert names[0] == "pedestrian" and len(names) == 10
+
+
 def test_class_names_without_a_file(tmp_path):
     assert parse_classes("car, big van") == ["car", "big van"]
     with pytest.raises(ValueError, match="none.txt not found"):

@@ -105,6 +105,12 @@ def test_an_unreadable_image_is_named(record, content):
         _map(sample)
 
 
+def test_an_image_too_large_for_the_reader_is_named(record, monkeypatch):
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match="cannot read image .*image.png.*exceeds limit"):
+        _map(record())
+
+
 def test_a_wrong_image_size_is_named(record):
     sample = {**record(), "width": 99}
     with pytest.raises(ValueError, match="cannot read image .*image.png.*Mismatched"):

@@ -74,7 +74,7 @@ def run(tmp_path, *arguments):
 
 def use(tmp_path, name):
     """Register the tile sets of the output folder as a user does; the records of one of them."""
-    register_own_datasets(str(tmp_path / "tiles" / "datasets.yaml"))
+    register_own_datasets(str(tmp_path / "tiles" / "tiles.yaml"))
     return read_dataset(name, strict=True)
 
 
@@ -191,7 +191,7 @@ def test_jpeg_tiles_keep_the_colour_of_a_pixel(tmp_path, harbour):
     image[10, 11] = (0, 0, 255)
     cv2.imwrite(str(harbour / "a.png"), image)
     assert run(tmp_path, "--images", "jpg", "--drop-empty") == 0
-    folder = tmp_path / "tiles" / "harbour_sw40_sh30_ow10_oh10_jpg"
+    folder = tmp_path / "tiles" / "harbour_sw40_sh30_ow10_oh10_nonempty_jpg"
     # Tiles with objects: one of the ship, four of the buoy.
     assert len(list(folder.rglob("*.jpg"))) == 5
     tile = cv2.imread(str(folder / "a__0_0.jpg")).astype(int)
@@ -201,7 +201,7 @@ def test_jpeg_tiles_keep_the_colour_of_a_pixel(tmp_path, harbour):
 
 def test_drop_empty_leaves_out_tiles_without_objects(tmp_path, harbour, capsys):
     assert run(tmp_path, "--drop-empty") == 0
-    records, report = use(tmp_path, "harbour_sw40_sh30_ow10_oh10")
+    records, report = use(tmp_path, "harbour_sw40_sh30_ow10_oh10_nonempty")
     # The ignore region's second piece lies in a tile without an object.
     assert (len(records), report.kept, report.ignored) == (5, 6, 1)
     assert all(record["annotations"] for record in records)
@@ -209,6 +209,15 @@ def test_drop_empty_leaves_out_tiles_without_objects(tmp_path, harbour, capsys):
     assert "5 tiles" in out
     assert "13 without objects, dropped" in out
     assert "1 pieces of ignore regions" in out
+
+
+def test_a_file_of_the_users_own_is_not_rewritten(tmp_path, harbour, capsys):
+    (tmp_path / "tiles").mkdir()
+    mine = tmp_path / "tiles" / "tiles.yaml"
+    mine.write_text("# my own list\nquay: {annotations: a.json, images: b}\n")
+    assert run(tmp_path) == 1
+    assert "was not written by this command" in capsys.readouterr().err
+    assert mine.read_text().startswith("# my own list")
 
 
 def test_turned_photos_are_cut_as_they_are_loaded(tmp_path):
