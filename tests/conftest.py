@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
-import efpnbs_d2  # noqa: F401  registers models and data sets
+from efpnbs_d2.data import catalog
 from efpnbs_d2.data.tinyscenes import write_dataset
 from efpnbs_d2.engine.cli import load_config
 
@@ -36,6 +37,17 @@ SMALL_YACS = [
 @pytest.fixture(autouse=True, scope="session")
 def few_threads():
     torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture
+def registry():
+    """Take what a test registers out of the catalogues again."""
+    before = set(DatasetCatalog)
+    yield
+    for name in set(DatasetCatalog) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+        catalog._SOURCES.pop(name, None)
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,8 @@ SETS = {
 }
 
 
-@pytest.fixture(scope="module")
-def aitod_style():
+@pytest.fixture
+def aitod_style(registry):
     """Tiles in AI-TOD's format are no split of AI-TOD, so they are registered as one's own."""
     folder = Path(REAL_DATA, "fixtures/aitod")
     register_tiny_dataset(

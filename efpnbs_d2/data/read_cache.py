@@ -7,12 +7,15 @@ format means reading the originals again, never an error.
 import hashlib
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
+
+from ..atomic import write_atomically
 
 __all__ = ["FolderListing", "list_folder", "load_arrays", "store_arrays"]
 
@@ -85,18 +88,12 @@ def store_arrays(key: Sequence[str], fingerprint: str, arrays: dict[str, np.ndar
     path = _cache_path(key)
     if path is None:
         return
-    temporary = None
+    write = partial(np.savez, allow_pickle=False, fingerprint=np.array(fingerprint), **arrays)
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as file:
-            temporary = file.name
-            np.savez(file, allow_pickle=False, fingerprint=np.array(fingerprint), **arrays)
-        os.replace(temporary, path)
+        write_atomically(Path(path), write)
     except OSError as error:
         _logger.info("Cannot write the cache file %s (%s); going on without.", path, error)
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
 
 
 def _cache_path(key: Sequence[str]) -> str | None:

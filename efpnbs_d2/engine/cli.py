@@ -22,7 +22,8 @@ from ..config import add_efpnbs_config
 from .recipe import LazyRecipe, Recipe, YacsRecipe
 from .run import evaluate_checkpoint, train
 
-# What a user can cause; anything else is our own mistake and keeps its traceback.
+# What a user can cause; anything else is our own mistake and keeps its traceback, but for that of
+# a spawned process, of which EFPNBS_TRACEBACK=1 shows more than the last line.
 USER_ERRORS = (ValueError, KeyError, OSError, FloatingPointError)
 
 # Room for logs and metrics; a checkpoint that does not fit says so itself.
@@ -49,9 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             dist_url=args.dist_url,
             args=(args,),
         )
-    except torch.multiprocessing.ProcessRaisedException as error:
-        _exit(_last_line(str(error)))
-    except USER_ERRORS as error:
+    except (torch.multiprocessing.ProcessRaisedException, *USER_ERRORS) as error:
         if os.environ.get("EFPNBS_TRACEBACK"):
             raise
         _exit(_last_line(_text(error)))

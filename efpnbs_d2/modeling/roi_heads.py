@@ -13,6 +13,7 @@ from detectron2.modeling.roi_heads import (
     ROI_HEADS_REGISTRY,
     CascadeROIHeads,
     FastRCNNOutputLayers,
+    ROIHeads,
     StandardROIHeads,
 )
 from detectron2.structures import Instances, pairwise_iou
@@ -58,8 +59,18 @@ class IgnoringCascadeROIHeads(CascadeROIHeads):
         return super()._match_and_label_boxes(kept, stage, targets)
 
 
+class _TargetsStay(ROIHeads):
+    """Sampled proposals that DCLoss can ask for all objects of the batch, sampled or not."""
+
+    def label_and_sample_proposals(
+        self, proposals: list[Instances], targets: list[Instances]
+    ) -> LabelledProposals:
+        """The sampling of the class above; the targets stay with its result."""
+        return LabelledProposals(super().label_and_sample_proposals(proposals, targets), targets)
+
+
 @ROI_HEADS_REGISTRY.register()
-class DCROIHeads(IgnoringROIHeads):
+class DCROIHeads(_TargetsStay, IgnoringROIHeads):
     """`IgnoringROIHeads` with `DCFastRCNNOutputLayers`."""
 
     @classmethod
@@ -68,15 +79,9 @@ class DCROIHeads(IgnoringROIHeads):
         parts["box_predictor"] = _dc_predictor(cfg, parts["box_head"], parts["box_predictor"])
         return parts
 
-    def label_and_sample_proposals(
-        self, proposals: list[Instances], targets: list[Instances]
-    ) -> LabelledProposals:
-        """The sampling of the class above; the targets stay with its result."""
-        return LabelledProposals(super().label_and_sample_proposals(proposals, targets), targets)
-
 
 @ROI_HEADS_REGISTRY.register()
-class DCCascadeROIHeads(IgnoringCascadeROIHeads):
+class DCCascadeROIHeads(_TargetsStay, IgnoringCascadeROIHeads):
     """`IgnoringCascadeROIHeads` with `DCFastRCNNOutputLayers`, a DCLoss state in every stage."""
 
     @classmethod
@@ -85,12 +90,6 @@ class DCCascadeROIHeads(IgnoringCascadeROIHeads):
         stages = zip(parts["box_heads"], parts["box_predictors"], strict=True)
         parts["box_predictors"] = [_dc_predictor(cfg, head, stock) for head, stock in stages]
         return parts
-
-    def label_and_sample_proposals(
-        self, proposals: list[Instances], targets: list[Instances]
-    ) -> LabelledProposals:
-        """The sampling of the class above; the targets stay with its result."""
-        return LabelledProposals(super().label_and_sample_proposals(proposals, targets), targets)
 
     @torch.no_grad()
     def _match_and_label_boxes(

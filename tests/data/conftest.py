@@ -7,9 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
-
-from efpnbs_d2.data import catalog
 
 REAL_DATA = "EFPNBS_REAL_DATA"
 
@@ -20,17 +17,6 @@ def own_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     monkeypatch.delenv("EFPNBS_STRICT_DATA", raising=False)
-
-
-@pytest.fixture
-def registry():
-    """Take what a test registers out of the catalogues again."""
-    before = set(DatasetCatalog)
-    yield
-    for name in set(DatasetCatalog) - before:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-        catalog._SOURCES.pop(name, None)
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ from html.parser import HTMLParser
 import cv2
 import numpy as np
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from efpnbs_d2.data import catalog, register_tiny_dataset
+from efpnbs_d2.data import register_tiny_dataset
 from efpnbs_d2.tools import check_dataset
 
 HOSTILE = "<script>alert(1)</script> & $x^2$"
@@ -17,11 +16,10 @@ UNPRINTABLE = "bad \ud800 name"
 
 
 @pytest.fixture
-def register(tmp_path, monkeypatch):
+def register(tmp_path, monkeypatch, registry):
     """register(name, data): a COCO file with its images, under that name; the file's path."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    before = set(DatasetCatalog)
     random = np.random.default_rng(0)
 
     def write(name, data, protocol="coco"):
@@ -35,11 +33,7 @@ def register(tmp_path, monkeypatch):
         register_tiny_dataset(name, **options, protocol=protocol)
         return path
 
-    yield write
-    for name in set(DatasetCatalog) - before:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-        catalog._SOURCES.pop(name, None)
+    return write
 
 
 def coco(boxes, classes=("car", HOSTILE), images=2):

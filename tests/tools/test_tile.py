@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from PIL import Image
 
-from efpnbs_d2.data import catalog, read_dataset, register_own_datasets, register_tiny_dataset
+from efpnbs_d2.data import read_dataset, register_own_datasets, register_tiny_dataset
 from efpnbs_d2.data.mapper import TinyObjectMapper
 from efpnbs_d2.tools.tile import main
 
@@ -27,15 +27,9 @@ OBJECT = {"image_id": 7, "category_id": 2, "iscrowd": 0}
 
 
 @pytest.fixture(autouse=True)
-def clean_slate(tmp_path, monkeypatch):
+def clean_slate(tmp_path, monkeypatch, registry):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
-    before = set(DatasetCatalog)
-    yield
-    for name in set(DatasetCatalog) - before:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-        catalog._SOURCES.pop(name, None)
 
 
 @pytest.fixture
