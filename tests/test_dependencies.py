@@ -13,14 +13,15 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What each part of the package may import of the package's other parts; "" is the package itself,
 # whose import brings data and modeling with it. config (names and defaults), atomic (how a file is
-# written) and checkpoint (what weights must fit) stand on nothing else. modeling, data and
-# evaluation never meet; inference stands on Detectron2 alone.
-LEAVES = {"atomic", "checkpoint", "config"}
+# written), checkpoint (what weights must fit) and protocols (how benchmarks count) stand on nothing
+# else. modeling, data and evaluation never meet; inference stands on Detectron2 alone.
+LEAVES = {"atomic", "checkpoint", "config", "protocols"}
 PARTS = {
     "": LEAVES | {"data", "modeling"},
     "atomic": set(),
     "checkpoint": {"atomic"},
     "config": set(),
+    "protocols": set(),
     "modeling": LEAVES,
     "data": LEAVES,
     "evaluation": LEAVES,
