@@ -1,7 +1,7 @@
 """The benchmarks' evaluation protocols, as data.
 
-A protocol says what is measured; ``efpnbs_d2.evaluation`` reads it and measures. Areas are in square
-pixels and sides in pixels, both of the original image.
+A protocol says what is measured; ``efpnbs_d2.evaluation`` reads it and measures. Areas are in
+square pixels and sides in pixels, both of the original image.
 
 A benchmark of one's own is one more entry, usually a known one with other numbers::
 
