@@ -5,7 +5,7 @@ Boxes are xywh in pixels of the original image, float64, neither clipped nor rou
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -48,6 +48,12 @@ class GroundTruth:
     ignore: np.ndarray
     uncertain: np.ndarray
 
+    def select(self, rows: np.ndarray) -> "GroundTruth":
+        """Some of the boxes: `rows` is a (G,) mask or indices. All images and classes stay."""
+        columns = ("image", "category", "boxes", "area", "side", "annotation_id")
+        flags = ("crowd", "ignore", "uncertain")
+        return replace(self, **{name: getattr(self, name)[rows] for name in columns + flags})
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -68,3 +74,8 @@ class Detections:
     boxes: np.ndarray
     scores: np.ndarray
     missing: tuple[str, ...]
+
+    def select(self, rows: np.ndarray) -> "Detections":
+        """Some of the boxes: `rows` is a (D,) mask or indices. What is missing stays so."""
+        columns = ("image", "category", "boxes", "scores")
+        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
