@@ -9,6 +9,7 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ..protocols import PROTOCOLS
 from .coco import load_coco
 from .locate import dataset_root, locate_split
 from .report import ReadReport
@@ -18,7 +19,6 @@ from .visdrone import load_visdrone
 __all__ = ["class_names", "read_dataset", "register_published_datasets", "register_tiny_dataset"]
 
 _FORMATS = ("coco", "visdrone")
-_PROTOCOLS = ("coco", "aitod", "visdrone", "tinyperson")
 # AI-TOD names a tile <image>__<x>_<y>.png; xView numbers its images, without leading zeros.
 _XVIEW_TILE = re.compile(r"(.*/)?[1-9]\d*(\.tif)?__\d+_\d+\.png")
 
@@ -33,6 +33,7 @@ class _Source:
     merged: Mapping[str, str] = field(default_factory=dict)
     origin: Callable[[str], str | None] | None = None
     strict: bool | None = None
+    tiles_of: str | None = None
 
 
 _SOURCES: dict[str, _Source] = {}
@@ -47,6 +48,7 @@ def register_published_datasets() -> None:
             classes=split.classes,
             merged=split.merged,
             origin=_aitod_origin if split.protocol == "aitod" else None,
+            tiles_of=split.tiles_of,
         )
         _register(split.name, source, split.protocol)
 
@@ -60,6 +62,7 @@ def register_tiny_dataset(
     classes: Sequence[str] | None = None,
     protocol: str = "coco",
     strict: bool | None = None,
+    tiles_of: str | None = None,
 ) -> None:
     """Register a data set of one's own under a name for ``DATASETS.TRAIN`` and the like.
 
@@ -72,9 +75,11 @@ def register_tiny_dataset(
         classes: names in the order of their contiguous index. COCO: None takes the file's
             categories by ascending id. VisDrone: needed; class i has category i + 1 in the files,
             0 is an ignored region and ``len(classes) + 1`` "others".
-        protocol: the evaluation protocol, "coco", "aitod", "visdrone" or "tinyperson".
+        protocol: name of the evaluation protocol, one of ``efpnbs_d2.protocols.PROTOCOLS``.
         strict: stop at the first broken entry instead of dropping and counting it; None takes
             the environment variable ``EFPNBS_STRICT_DATA``.
+        tiles_of: name of the data set whose tiles these are: evaluation merges what is found on
+            them and scores the whole images.
 
     Raises:
         ValueError: the name is taken, an option has an unknown value, or classes are missing.
@@ -91,6 +96,7 @@ def register_tiny_dataset(
         format=format,
         classes=None if classes is None else tuple(classes),
         strict=strict,
+        tiles_of=tiles_of,
     )
     _register(name, source, protocol)
 
@@ -132,7 +138,7 @@ def read_dataset(name: str, strict: bool | None = None) -> tuple[list[dict[str, 
             report=report,
         )
     report.log()
-    _describe(name, image_root=images[0], classes=classes, ids=ids)
+    _describe(name, classes, ids, annotations=annotations, image_root=images[0])
     return records, report
 
 
@@ -162,8 +168,9 @@ def _check_options(
 ) -> None:
     if format not in _FORMATS:
         raise ValueError(f"{name}: found format {format!r}, expected one of {_FORMATS} or None.")
-    if protocol not in _PROTOCOLS:
-        raise ValueError(f"{name}: found protocol {protocol!r}, expected one of {_PROTOCOLS}.")
+    if protocol not in PROTOCOLS:
+        known = ", ".join(PROTOCOLS)
+        raise ValueError(f"{name}: found protocol {protocol!r}, expected one of {known}.")
     if format == "coco" and annotations is None:
         raise ValueError(f"{name}: found no annotations, expected a COCO JSON, which lists images.")
     if format == "visdrone" and classes is None:
@@ -183,19 +190,26 @@ def _register(name: str, source: _Source, protocol: str) -> None:
     DatasetCatalog.register(name, lambda: read_dataset(name)[0])
     # No json_file: Detectron2's evaluator then converts what was read here (clipped boxes,
     # ignore regions as crowds), and the quirks of the original file never reach pycocotools.
-    MetadataCatalog.get(name).set(evaluator_type="coco", protocol=protocol)
+    MetadataCatalog.get(name).set(
+        evaluator_type="coco",
+        protocol=protocol,
+        merged_classes=dict(source.merged),
+        tiles_of=source.tiles_of,
+    )
     if source.classes is not None:
         ids = {number: number - 1 for number in range(1, len(source.classes) + 1)}
-        _describe(name, classes=source.classes, ids=ids)
+        _describe(name, source.classes, ids)
 
 
 def _describe(
-    name: str, *, classes: Sequence[str], ids: Mapping[int, int], image_root: str | None = None
+    name: str, classes: Sequence[str], ids: Mapping[int, int], **files: str | None
 ) -> None:
     metadata = MetadataCatalog.get(name)
-    entries = {"thing_classes": list(classes), "thing_dataset_id_to_contiguous_id": dict(ids)}
-    if image_root is not None:
-        entries["image_root"] = image_root
+    entries = {
+        "thing_classes": list(classes),
+        "thing_dataset_id_to_contiguous_id": dict(ids),
+        **files,
+    }
     for key, value in entries.items():
         # Metadata refuses changes, yet a file or DETECTRON2_DATASETS may change between loads.
         if metadata.get(key) != value:

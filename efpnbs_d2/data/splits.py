@@ -56,6 +56,7 @@ class Split:
         images: names of the folder of images, relative to the home of the annotations.
         shared_images: the images may also lie in another home than the annotations.
         merged: name in the file -> name in ``classes``, where the file is finer.
+        tiles_of: name of the split whose tiles these are.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Split:
     images: tuple[str, ...]
     shared_images: bool = False
     merged: Mapping[str, str] = field(default_factory=dict)
+    tiles_of: str | None = None
 
 
 def _tinyscenes(split: str) -> Split:
@@ -128,7 +130,11 @@ _TINYPERSON_HOMES = (
 
 
 def _tinyperson(
-    split: str, *annotations: str, images: str, homes: tuple[str, ...] = _TINYPERSON_HOMES
+    split: str,
+    *annotations: str,
+    images: str,
+    homes: tuple[str, ...] = _TINYPERSON_HOMES,
+    tiles_of: str | None = None,
 ) -> Split:
     return Split(
         name=f"tinyperson_{split}",
@@ -139,6 +145,7 @@ def _tinyperson(
         annotations=annotations,
         images=(images,),
         merged=_TINYPERSON_MERGED,
+        tiles_of=tiles_of,
     )
 
 
@@ -175,10 +182,12 @@ SPLITS: tuple[Split, ...] = (
             *(f"{home}/erase_with_uncertain_dataset" for home in _TINYPERSON_HOMES),
             *_TINYPERSON_HOMES,
         ),
+        tiles_of="tinyperson_train",
     ),
     _tinyperson(
         "tiles_test",
         "annotations/corner/task/tiny_set_test_sw640_sh512_all.json",
         images="test",
+        tiles_of="tinyperson_test",
     ),
 )

@@ -109,6 +109,7 @@ def write_tile_set(
         "images": str(images) if cut_name is None else images.name,
         "classes": [text for _, text in classes.values()],
         "protocol": MetadataCatalog.get(name).protocol,
+        "tiles_of": name,
     }
     datasets = _describe(output, tiles_name, options)
     counts = TileCounts.total(image.counts for image in tiled)
