@@ -4,6 +4,7 @@ Shapes: I images, R boxes, K classes, B size bins. An *object* is a box that is 
 Boxes are xywh in pixels of the original image (of the tile, if the records are tiles).
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["CROWD_LIMITS", "SIZE_BINS", "BoxColumns", "SizeBins", "bins_of_protocol"]
+from ..protocols import PROTOCOLS, Protocol
+
+__all__ = ["CROWD_LIMITS", "BoxColumns", "SizeBins", "bins_of_protocol", "size_bins"]
 
 # Detectron2's detections per image, TinyPerson's dense images and the RPN's proposals.
 CROWD_LIMITS = (100, 300, 1000)
@@ -49,21 +52,26 @@ class SizeBins:
         return np.searchsorted(np.square(self.edges), areas, side="left")
 
 
-# Source: the AP ranges of AI-TOD's, TinyPerson's and COCO's evaluation. Theirs contain both ends,
-# here each box is in one bin. AI-TOD's "medium" has no upper end in its code.
-SIZE_BINS: dict[str, SizeBins] = {
-    "aitod": SizeBins("AI-TOD", ("very tiny", "tiny", "small", "medium"), (8, 16, 32)),
-    "tinyperson": SizeBins(
-        "TinyPerson", ("tiny1", "tiny2", "tiny3", "small", "reasonable"), (8, 12, 20, 32)
-    ),
-    "coco": SizeBins("COCO", ("small", "medium", "large"), (32, 96)),
-}
+def size_bins(protocol: Protocol) -> SizeBins:
+    """The finest size ranges of a protocol as bins.
+
+    A protocol's ranges contain both ends and may hold each other; here each box is in one bin.
+    """
+    ranges = protocol.size_ranges
+    finest = [
+        one
+        for one in ranges
+        if not any(o is not one and one.low <= o.low and o.high <= one.high for o in ranges)
+    ]
+    finest.sort(key=lambda one: one.low)
+    names = tuple(one.name for one in finest)
+    return SizeBins(protocol.title, names, tuple(math.sqrt(one.low) for one in finest[1:]))
 
 
-def bins_of_protocol(protocol: str) -> list[SizeBins]:
-    """AI-TOD's bins for every data set, and the protocol's own where it has others."""
-    own = {"tinyperson": ["tinyperson"], "coco": ["coco"]}.get(protocol, [])
-    return [SIZE_BINS[name] for name in ["aitod", *own]]
+def bins_of_protocol(name: str) -> list[SizeBins]:
+    """AI-TOD's bins for every data set, and those of the protocol `name` where it has others."""
+    aitod, own = size_bins(PROTOCOLS["aitod"]), size_bins(PROTOCOLS[name])
+    return [aitod] if own == aitod or not own.edges else [aitod, own]
 
 
 @dataclass(frozen=True)

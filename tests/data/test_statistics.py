@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from efpnbs_d2.data.statistics import SIZE_BINS, BoxColumns, bins_of_protocol
+from efpnbs_d2.data.statistics import BoxColumns, bins_of_protocol, size_bins
+from efpnbs_d2.protocols import PROTOCOLS
 
 CAR, SHIP, BUS = 0, 1, 2
 
@@ -54,7 +55,7 @@ def test_objects_per_image_with_empty_images(columns):
 
 def test_sizes_by_class_and_bin(columns):
     # Cars of 64, 64 and 1,600 px^2, ships of 64 and 81: an edge (64 = 8^2) is in the lower bin.
-    assert columns.size_counts(SIZE_BINS["aitod"], 3).tolist() == [
+    assert columns.size_counts(size_bins(PROTOCOLS["aitod"]), 3).tolist() == [
         [2, 0, 0, 1],
         [1, 1, 0, 0],
         [0, 0, 0, 0],
@@ -72,13 +73,21 @@ def test_sizes_by_class_and_bin(columns):
     ],
 )
 def test_an_edge_belongs_to_the_lower_bin(bins, sides, expected):
-    assert SIZE_BINS[bins].index(np.square(sides)).tolist() == expected
+    assert size_bins(PROTOCOLS[bins]).index(np.square(sides)).tolist() == expected
 
 
 def test_bins_name_their_range():
-    assert SIZE_BINS["coco"].labels == ["small ≤32", "medium 32–96", "large >96"]
+    assert size_bins(PROTOCOLS["coco"]).labels == ["small ≤32", "medium 32–96", "large >96"]
     assert [bins.owner for bins in bins_of_protocol("tinyperson")] == ["AI-TOD", "TinyPerson"]
     assert [bins.owner for bins in bins_of_protocol("aitod")] == ["AI-TOD"]
+    assert [bins.owner for bins in bins_of_protocol("visdrone")] == ["AI-TOD"]
+
+
+def test_ranges_that_hold_others_are_no_bins():
+    """TinyPerson's "all" and "tiny" are unions of the others."""
+    bins = size_bins(PROTOCOLS["tinyperson"])
+    assert bins.names == ("tiny1", "tiny2", "tiny3", "small", "reasonable")
+    assert bins.edges == (8, 12, 20, 32)
 
 
 def test_ratios_are_width_by_height(columns):
@@ -141,6 +150,6 @@ def test_images_without_labels():
     columns = BoxColumns.of([{"file_name": "x.png", "height": 5, "width": 9}])
     assert not columns.labelled
     assert columns.class_counts(2)[0].tolist() == [0, 0]
-    assert columns.size_counts(SIZE_BINS["aitod"], 2).sum() == 0
+    assert columns.size_counts(size_bins(PROTOCOLS["aitod"]), 2).sum() == 0
     assert columns.position_map(2).sum() == 0
     assert columns.objects_per_image.tolist() == [0]
