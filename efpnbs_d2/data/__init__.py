@@ -1,5 +1,6 @@
 """Data sets; importing this package registers every published split with Detectron2."""
 
+from ..file_format import DataFormatError
 from .catalog import (
     class_names,
     read_dataset,
@@ -7,7 +8,7 @@ from .catalog import (
     register_tiny_dataset,
 )
 from .own_datasets import register_datasets_of_environment, register_own_datasets
-from .report import DataFormatError, ReadReport
+from .report import ReadReport
 
 __all__ = [
     "DataFormatError",

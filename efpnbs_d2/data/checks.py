@@ -12,7 +12,7 @@ import numpy as np
 from detectron2.data.detection_utils import read_image
 from tqdm import tqdm
 
-from .image_files import image_size
+from ..image_files import image_size
 from .report import ReadReport
 from .statistics import BoxColumns
 

@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from .coco_json import CocoFile, has_image_id, parse_annotation, parse_image, read_coco_file
+from ..coco_file import CocoFile, read_coco_file
+from ..file_format import BrokenEntry, shorten
+from ..image_files import locate_images
+from .coco_json import has_image_id, parse_annotation, parse_image
 from .gc_pause import gc_paused
-from .image_files import locate_images
 from .records import BoxTable, attach_annotations
-from .report import BrokenEntry, ReadReport, shorten
+from .report import ReadReport
 
 __all__ = ["load_coco", "match_categories"]
 

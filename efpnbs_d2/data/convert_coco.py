@@ -14,8 +14,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..coco_file import CocoFile, read_coco_file
+from ..file_format import BrokenEntry, shorten
+from ..image_files import image_size, locate_images
 from .coco import match_categories
-from .coco_json import CocoFile, has_image_id, parse_annotation, parse_image, read_coco_file
+from .coco_json import has_image_id, parse_annotation, parse_image
 from .convert_form import (
     CLASSLESS,
     ConversionReport,
@@ -24,9 +27,7 @@ from .convert_form import (
     LabelledSet,
     tidy,
 )
-from .image_files import image_size, locate_images
 from .records import IGNORED_KINDS
-from .report import BrokenEntry, shorten
 
 __all__ = ["COCO_FILE", "read_coco", "write_coco"]
 

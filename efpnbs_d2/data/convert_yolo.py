@@ -13,6 +13,8 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from tqdm import tqdm
 
+from ..file_format import BrokenEntry
+from ..image_files import IMAGE_SUFFIXES, image_size
 from .convert_classes import CLASS_FILES, find_class_file, read_class_file
 from .convert_form import (
     ConversionReport,
@@ -23,8 +25,6 @@ from .convert_form import (
     label_files,
 )
 from .convert_yolo_line import format_yolo_line, parse_yolo_line, yolo_fractions
-from .image_files import IMAGE_SUFFIXES, image_size
-from .report import BrokenEntry
 
 __all__ = ["read_yolo", "write_yolo"]
 

@@ -3,8 +3,8 @@
 Boxes are xywh in pixels of the original image.
 """
 
+from ..file_format import BrokenEntry, shorten
 from .convert_form import LabelledBox, tidy
-from .report import BrokenEntry, shorten
 
 __all__ = ["format_yolo_line", "parse_yolo_line", "yolo_fractions"]
 

@@ -12,12 +12,10 @@ from detectron2.structures import BoxMode
 
 from .report import ReadReport
 
-__all__ = ["BoxTable", "IGNORED_KINDS", "LARGEST_COORDINATE", "attach_annotations"]
+__all__ = ["BoxTable", "IGNORED_KINDS", "attach_annotations"]
 
 # Why a box is an ignore region; BoxTable.ignored holds indices, 0 says that it is none.
 IGNORED_KINDS = ("", "region", "others", "unscored", "crowd", "ignore", "uncertain", "logo")
-# Pixels. Far beyond any image; readers report larger numbers as damage.
-LARGEST_COORDINATE = 1e7
 
 
 @dataclass(frozen=True)

@@ -10,30 +10,14 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 
-__all__ = ["BrokenEntry", "DataFormatError", "ReadReport", "STRICT_VARIABLE", "shorten"]
+from ..file_format import DataFormatError, shorten
+
+__all__ = ["ReadReport", "STRICT_VARIABLE"]
 
 STRICT_VARIABLE = "EFPNBS_STRICT_DATA"
 _PROBLEMS_KEPT_PER_REASON = 100
 
 _logger = logging.getLogger(__name__)
-
-
-class DataFormatError(ValueError):
-    """A file of a data set breaks its format. The text is ``place: found ..., expected ...``."""
-
-
-class BrokenEntry(ValueError):
-    """One box or image that cannot be used: a reason to count it under, and what is wrong."""
-
-    def __init__(self, reason: str, found: str, expected: str) -> None:
-        super().__init__(f"found {found}, expected {expected}")
-        self.reason, self.found, self.expected = reason, found, expected
-
-
-def shorten(value: object) -> str:
-    """Show a found value on one line of at most 60 ASCII characters, whatever it holds."""
-    text = ascii(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _strict_from_environment() -> bool:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ..image_files import IMAGE_SUFFIXES
 from .gc_pause import gc_paused
-from .image_files import IMAGE_SUFFIXES
 from .records import IGNORED_KINDS, BoxTable, attach_annotations
 from .report import ReadReport
 from .visdrone_folder import VisDroneFolder, VisDroneTable

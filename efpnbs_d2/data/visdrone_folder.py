@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .image_files import IMAGE_SUFFIXES, image_size
+from ..image_files import IMAGE_SUFFIXES, image_size
+from ..visdrone_txt import parse_visdrone_file
 from .read_cache import FolderListing, list_folder, load_arrays, store_arrays
-from .visdrone_txt import parse_visdrone_file
 
 __all__ = ["VisDroneFolder", "VisDroneTable"]
 

@@ -9,7 +9,8 @@ import pytest
 from detectron2.structures import BoxMode
 
 from efpnbs_d2.data.coco import load_coco
-from efpnbs_d2.data.report import DataFormatError, ReadReport
+from efpnbs_d2.data.report import ReadReport
+from efpnbs_d2.file_format import DataFormatError
 
 IMAGE = {"id": 1, "file_name": "a.jpg", "height": 100, "width": 200}
 CATEGORIES = [{"id": 1, "name": "ship"}, {"id": 2, "name": "person"}]

@@ -12,8 +12,9 @@ from PIL import Image
 from efpnbs_d2.data.coco import load_coco
 from efpnbs_d2.data.convert import convert_dataset
 from efpnbs_d2.data.convert_classes import parse_classes, write_class_file
-from efpnbs_d2.data.report import DataFormatError, ReadReport
+from efpnbs_d2.data.report import ReadReport
 from efpnbs_d2.data.visdrone import load_visdrone
+from efpnbs_d2.file_format import DataFormatError
 
 FEW = settings(max_examples=15, deadline=None)
 CLASSES = ("car", "van")

@@ -11,9 +11,10 @@ import pytest
 from detectron2.structures import BoxMode
 
 from efpnbs_d2.data import read_cache, visdrone_folder
-from efpnbs_d2.data.report import BrokenEntry, DataFormatError, ReadReport
+from efpnbs_d2.data.report import ReadReport
 from efpnbs_d2.data.visdrone import load_visdrone
-from efpnbs_d2.data.visdrone_txt import parse_visdrone_file, parse_visdrone_line
+from efpnbs_d2.file_format import BrokenEntry, DataFormatError
+from efpnbs_d2.visdrone_txt import parse_visdrone_file, parse_visdrone_line
 
 
 def load(folder, strict=False, annotations="annotations"):

@@ -4,7 +4,7 @@ import pytest
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
-from efpnbs_d2.data.image_files import image_size, locate_images
+from efpnbs_d2.image_files import image_size, locate_images
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "tif", "webp"])

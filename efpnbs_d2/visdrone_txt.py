@@ -7,8 +7,7 @@ Source: the format description of the VisDrone2019-DET development kit; quirks c
 official files (trailing commas, CRLF line ends, boxes without height).
 """
 
-from .records import LARGEST_COORDINATE
-from .report import BrokenEntry, shorten
+from .file_format import LARGEST_COORDINATE, BrokenEntry, shorten
 
 __all__ = ["VISDRONE_COLUMNS", "parse_visdrone_file", "parse_visdrone_line"]
 
