@@ -90,8 +90,8 @@ def test_a_map_of_pixels_gives_the_same():
 
 
 def test_each_image_has_its_own_regions():
-    """Image 1 has a region of columns and rows 1 to 11. Of a 10x9 box at 5, 1 (columns 6 to 15, rows
-    2 to 10) it covers six columns of ten; of one at 7, 1 four. Rows come in any order."""
+    """Image 1 has a region of columns and rows 1 to 11. Of a 10x9 box at 5, 1 (columns 6 to 15,
+    rows 2 to 10) it covers six columns of ten; of one at 7, 1 four. Rows come in any order."""
     truth = as_truth(
         [2, 1, 1, 0, 1, 2],
         [4, 4, 0, 4, 4, 0],
