@@ -13,9 +13,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What each part of the package may import of the package's other parts; "" is the package itself,
 # whose import brings data and modeling with it. config (names and defaults), atomic (how a file is
-# written), checkpoint (what weights must fit), protocols (how benchmarks count) and the readers of
-# single files (file_format, coco_file, visdrone_txt, image_files) stand on nothing else. modeling,
-# data and evaluation never meet; inference stands on Detectron2 alone.
+# written), checkpoint (what weights must fit), protocols (how benchmarks count), tile_corners and
+# the readers of single files (file_format, coco_file, visdrone_txt, image_files) stand on nothing
+# else. modeling, data and evaluation never meet; inference stands on Detectron2 alone.
 LEAVES = {
     "atomic",
     "checkpoint",
@@ -24,6 +24,7 @@ LEAVES = {
     "file_format",
     "image_files",
     "protocols",
+    "tile_corners",
     "visdrone_txt",
 }
 PARTS = {
@@ -35,6 +36,7 @@ PARTS = {
     "file_format": set(),
     "image_files": set(),
     "protocols": set(),
+    "tile_corners": set(),
     "visdrone_txt": {"file_format"},
     "modeling": LEAVES,
     "data": LEAVES,

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from ..atomic import write_atomically
-from .tiling import Corner
+from ..tile_corners import Corner
 
 __all__ = ["IMAGE_FORMATS", "CutJob", "cut_images", "tile_file_name"]
 

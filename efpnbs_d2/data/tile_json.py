@@ -12,7 +12,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from .tiling import Corner, split_boxes, stays, tile_corners
+from ..tile_corners import Corner, tile_corners
+from .tiling import split_boxes, stays
 
 __all__ = ["TileCounts", "TiledImage", "tile_image", "write_tile_json"]
 
@@ -87,7 +88,7 @@ def tile_image(
         drop_empty: leave out tiles that hold no object.
 
     Raises:
-        ValueError: sizes that do not fit, see :func:`~efpnbs_d2.data.tiling.tile_corners`.
+        ValueError: sizes that do not fit, see :func:`~efpnbs_d2.tile_corners.tile_corners`.
     """
     corners = tile_corners(record["height"], record["width"], tile, overlap)
     annotations = record.get("annotations", [])

@@ -11,11 +11,11 @@ import yaml  # type: ignore[import-untyped]
 from detectron2.data import MetadataCatalog
 
 from ..atomic import write_atomically
+from ..tile_corners import OVERLAP, TILE, Corner, tile_corners
 from .catalog import read_dataset
 from .mapper import MIN_VISIBLE
 from .tile_images import IMAGE_FORMATS, CutJob, cut_images, tile_file_name
 from .tile_json import TileCounts, TiledImage, tile_image, write_tile_json
-from .tiling import OVERLAP, TILE, Corner, tile_corners
 
 __all__ = ["TileSet", "write_tile_set"]
 

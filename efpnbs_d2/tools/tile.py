@@ -10,7 +10,7 @@ from pathlib import Path
 from efpnbs_d2.data.locate import dataset_root
 from efpnbs_d2.data.tile_images import IMAGE_FORMATS
 from efpnbs_d2.data.tile_set import TileSet, write_tile_set
-from efpnbs_d2.data.tiling import OVERLAP, TILE
+from efpnbs_d2.tile_corners import OVERLAP, TILE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
