@@ -135,6 +135,11 @@ class Protocol:
                 raise ValueError(
                     f"protocol {self.name!r}: found {ascending}, expected ascending numbers"
                 )
+        if not 0 < self.iou_thresholds[0] <= self.iou_thresholds[-1] <= 1:
+            raise ValueError(
+                f"protocol {self.name!r}: found IoU thresholds {self.iou_thresholds}, expected "
+                "numbers above 0, up to 1"
+            )
         for metric in self.metrics:
             if metric.size not in ranges or metric.max_dets not in self.max_dets:
                 raise ValueError(
@@ -224,7 +229,8 @@ _VISDRONE = Protocol(
     name="visdrone",
     title="VisDrone-DET",
     iou_thresholds=tuple(0.5 + k * 0.05 for k in range(10)),
-    size_ranges=(ALL_SIZES,),
+    # Not to 1e10: boxes of any size count.
+    size_ranges=(SizeRange("all", 0, float("inf")),),
     max_dets=(1, 10, 100, 500),
     limit="image",
     ignore="regions",
