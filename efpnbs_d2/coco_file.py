@@ -130,7 +130,7 @@ def four_numbers(value: Any, key: str) -> list[float]:
     return value
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value can be a coordinate."""
     # NaN fails the comparison; booleans are integers to Python, but not here.
     return type(value) in (int, float) and -LARGEST_COORDINATE <= value <= LARGEST_COORDINATE

@@ -143,11 +143,11 @@ def _image_entries(file: CocoFile, problems: _Problems) -> dict[int, tuple[str, 
             problems.add(place, BrokenEntry("bad id", found, "an integer of no other image"))
         else:
             name = entry.get("file_name")
-            sides = (entry.get("height"), entry.get("width"))
-            known = all(is_number(side) and side >= 1 for side in sides)
+            height, width = entry.get("height"), entry.get("width")
+            known = is_number(height) and is_number(width) and min(height, width) >= 1
             entries[entry["id"]] = (
                 name if isinstance(name, str) else str(entry["id"]),
-                (int(sides[0]), int(sides[1])) if known else (0, 0),
+                (int(height), int(width)) if known else (0, 0),
             )
     return dict(sorted(entries.items()))
 

@@ -8,7 +8,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TextIO, cast
@@ -46,10 +46,17 @@ class ResultColumns:
     scores: np.ndarray
 
 
-def read_result_columns(path: Path, *, progress: bool = False) -> ResultColumns:
+def read_result_columns(
+    path: Path, *, names: Mapping[str, int] | None = None, progress: bool = False
+) -> ResultColumns:
     """Read a COCO result file: a JSON list of records, plain or compressed by gzip.
 
     Other entries of the records, such as ``segmentation``, are left out.
+
+    Args:
+        path: of the file.
+        names: the ids of images that records may name by text instead.
+        progress: show a bar.
 
     Raises:
         DataFormatError: the file is no JSON list, or a record lacks an integer ``image_id`` or
@@ -68,6 +75,8 @@ def read_result_columns(path: Path, *, progress: bool = False) -> ResultColumns:
         plain = cast(IO[bytes], gzip.open(raw)) if compressed else raw
         try:
             for records in _pieces(io.TextIOWrapper(plain, encoding="utf-8-sig"), path):
+                if names is not None:
+                    _replace_names(records, names, first, path)
                 columns.append(_columns(records, first, path))
                 first += len(records)
                 bar.update(raw.tell() - bar.n)
@@ -138,6 +147,18 @@ def _broken(text: str, place: int, path: Path) -> DataFormatError:
                 f"{'nothing after the list' if gap else 'a comma or the end of the list'}"
             )
         place, position = place + 1, gap.end()
+
+
+def _replace_names(records: list[Any], names: Mapping[str, int], first: int, path: Path) -> None:
+    for place, record in enumerate(records, first):
+        name = record.get("image_id") if isinstance(record, dict) else None
+        if isinstance(name, str):
+            if name not in names:
+                raise DataFormatError(
+                    f"{path}:[{place}]: found image_id {shorten(name)}, expected the name of an "
+                    f"image, such as {shorten(next(iter(names)))}"
+                )
+            record["image_id"] = names[name]
 
 
 def _columns(records: list[Any], first: int, path: Path) -> tuple[np.ndarray, ...]:

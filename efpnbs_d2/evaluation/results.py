@@ -14,9 +14,9 @@ from ..protocols import Protocol
 from ..visdrone_txt import parse_visdrone_file
 from .columns import Detections, GroundTruth
 from .json_records import read_result_columns
-from .text_folder import list_text_files
+from .text_folder import list_text_files, text_stems
 
-__all__ = ["read_results"]
+__all__ = ["image_numbers", "read_results"]
 
 
 def read_results(
@@ -29,9 +29,10 @@ def read_results(
 ) -> Detections:
     """Read COCO results (.json, .json.gz), or a folder of VisDrone text files, one per image.
 
-    Either goes with either kind of ground truth. ``image_id`` n of a JSON is the n-th image, from
-    1, of a ground truth of text files (by stem, as the data sets of this package number them). A
-    text file is named like its image; its classes are the category ids of a COCO ground truth.
+    Either goes with either kind of ground truth. ``image_id`` of a JSON is the stem of an image of
+    a ground truth of text files, or its place among the stems in alphabetical order, from 1, as the
+    data sets of this package number them. A text file is named like its image; its classes are the
+    category ids of a COCO ground truth.
     Categories 0 and K + 1 are known to text files and to VisDrone's protocol: they are in no
     table, but count towards a limit of detections per image.
 
@@ -65,11 +66,13 @@ def read_results(
 def _read_json(
     path: str, truth: GroundTruth, known: Collection[int] | None, progress: bool
 ) -> Detections:
-    records = read_result_columns(Path(path), progress=progress)
-    image = _positions(truth, records.image_id)
+    ids = image_numbers(truth)
+    named = {name: n for n, name in zip(ids, truth.image_ids) if isinstance(name, str)}
+    records = read_result_columns(Path(path), names=named or None, progress=progress)
+    image = _positions(ids, records.image_id)
 
     def refuse(bad: np.ndarray, reason: Callable[[int], str]) -> None:
-        _refuse_first(bad, lambda row: f"{path}[{row}]", reason)
+        _refuse_first(bad, lambda row: f"{path}:[{row}]", reason)
 
     refuse(
         image < 0,
@@ -88,7 +91,7 @@ def _read_json(
         (records.boxes[:, 2:] < 0).any(axis=1),
         lambda row: f"bbox {records.boxes[row].tolist()}, expected no negative size",
     )
-    _refuse_classes(records.category_id, known, lambda row: f"{path}[{row}]")
+    _refuse_classes(records.category_id, known, lambda row: f"{path}:[{row}]")
     return Detections(
         source=path,
         image=image,
@@ -101,7 +104,7 @@ def _read_json(
 
 def _read_text_files(path: str, truth: GroundTruth, known: Collection[int] | None) -> Detections:
     files = list_text_files(path)
-    stems = _stems(truth)
+    stems = text_stems(truth)
     for stem, file in files.items():
         if stem not in stems:
             raise DataFormatError(f"{file}: found no image {stem!r} in {truth.source}")
@@ -131,28 +134,21 @@ def _read_text_files(path: str, truth: GroundTruth, known: Collection[int] | Non
     )
 
 
-def _positions(truth: GroundTruth, ids: np.ndarray) -> np.ndarray:
+def image_numbers(truth: GroundTruth) -> list[int]:
+    """The integer that stands for each image in a COCO JSON."""
+    ids = truth.image_ids
+    if all(isinstance(number, int) for number in ids):
+        return [int(number) for number in ids]
+    places = {stem: place for place, stem in enumerate(sorted(map(str, ids)), start=1)}
+    return [places[str(stem)] for stem in ids]
+
+
+def _positions(ids: list[int], found: np.ndarray) -> np.ndarray:
     """(D,) indices of the images with these ids, -1 for unknown ones."""
-    if all(isinstance(number, int) for number in truth.image_ids):
-        known, order = np.array(truth.image_ids), np.arange(len(truth.image_ids))
-    else:
-        known, order = np.arange(len(truth.image_ids)) + 1, np.argsort(np.array(truth.image_ids))
-    place = np.searchsorted(known, ids).clip(max=len(known) - 1)
-    return np.where(known[place] == ids, order[place], -1)
-
-
-def _stems(truth: GroundTruth) -> dict[str, int]:
-    """Name of the text file of each image, without suffix."""
-    stems: dict[str, int] = {}
-    for index, (number, name) in enumerate(zip(truth.image_ids, truth.image_names)):
-        stem = name if isinstance(number, str) else Path(name).stem
-        if stem in stems:
-            raise ValueError(
-                f"{truth.source}: found two images named {stem!r}, so that a text file could be "
-                "of either, expected results as a COCO JSON"
-            )
-        stems[stem] = index
-    return stems
+    order = np.argsort(ids)
+    known = np.array(ids)[order]
+    place = np.searchsorted(known, found).clip(max=len(known) - 1)
+    return np.where(known[place] == found, order[place], -1)
 
 
 def _unmentioned(truth: GroundTruth, image: np.ndarray) -> tuple[str, ...]:

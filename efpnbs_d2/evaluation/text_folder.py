@@ -1,8 +1,11 @@
-"""Which text files a folder in VisDrone's layout has."""
+"""Folders in VisDrone's layout: one text file per image, named like it."""
 
 import os
+from pathlib import Path
 
-__all__ = ["list_text_files"]
+from .columns import GroundTruth
+
+__all__ = ["list_text_files", "text_stems"]
 
 
 def list_text_files(folder: str) -> dict[str, str]:
@@ -22,3 +25,21 @@ def list_text_files(folder: str) -> dict[str, str]:
     if not names:
         raise ValueError(f"{folder}: found no .txt file, expected one per image")
     return {name[:-4]: os.path.join(folder, name) for name in names}
+
+
+def text_stems(truth: GroundTruth) -> dict[str, int]:
+    """Stem of the text file of each image -> index of the image, in the images' order.
+
+    Raises:
+        ValueError: two images have one stem.
+    """
+    stems: dict[str, int] = {}
+    for index, (number, name) in enumerate(zip(truth.image_ids, truth.image_names)):
+        stem = number if isinstance(number, str) else Path(name).stem
+        if stem in stems:
+            raise ValueError(
+                f"{truth.source}: found two images named {stem!r}, so that a text file could be "
+                "of either, expected a COCO JSON of results"
+            )
+        stems[stem] = index
+    return stems
