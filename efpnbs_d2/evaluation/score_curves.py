@@ -8,7 +8,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["BestF1", "Calibration", "PrecisionRecall"]
+from .accumulation import RECALLS
+from .columns import Detections, GroundTruth
+from .matching import FALSE_POSITIVE, IGNORED, TRUE_POSITIVE
+from .outcome import Outcome, class_index
+from .weighted_ap import class_mean
+
+__all__ = [
+    "BestF1",
+    "Calibration",
+    "PrecisionRecall",
+    "best_f1",
+    "calibrate",
+    "precision_recall",
+]
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,12 @@ class BestF1:
     precision: np.ndarray
     recall: np.ndarray
 
+    def keeps(self, truth: GroundTruth, found: Detections) -> np.ndarray:
+        """(D,) bool, the detections of at least their class's threshold: the confident ones."""
+        index = class_index(truth, found.category)
+        # The last element is for categories that are not evaluated.
+        return found.scores >= np.append(self.threshold, np.nan)[index]
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -68,3 +87,53 @@ class Calibration:
     score: np.ndarray
     precision: np.ndarray
     error: float
+
+
+def precision_recall(
+    precision: np.ndarray, weights: np.ndarray, iou: float | None
+) -> PrecisionRecall:
+    """The curves of one IoU threshold, or of several: their mean.
+
+    Args:
+        precision: (T, 101, K), -1 for classes without objects, as in ``accumulation.Curves``.
+        weights: (K,) of the classes in their mean.
+        iou: see `PrecisionRecall`.
+    """
+    curves = precision.mean(axis=0).T
+    curves = np.where(curves < 0, np.nan, curves)
+    return PrecisionRecall(iou, RECALLS, curves, class_mean(curves, weights[:, None]))
+
+
+def best_f1(truth: GroundTruth, found: Detections, outcome: Outcome) -> BestF1:
+    """The best threshold of each class; of equal F1 the highest threshold."""
+    category = class_index(truth, truth.category)
+    objects = np.bincount(category[outcome.objects], minlength=len(truth.classes))
+    best = np.full((4, len(truth.classes)), np.nan)
+    for k, ranking in enumerate(outcome.rankings):
+        judged = ranking[outcome.state[ranking] != IGNORED]
+        scores = found.scores[judged]
+        # A threshold keeps all detections of equal score or none of them.
+        last = np.flatnonzero(np.diff(scores, append=-np.inf))
+        tp = np.cumsum(outcome.state[judged] == TRUE_POSITIVE)[last]
+        if not len(tp) or tp[-1] == 0:
+            continue
+        f1 = 2 * tp / (last + 1 + objects[k])
+        at = int(np.argmax(f1))
+        best[:, k] = scores[last[at]], f1[at], tp[at] / (last[at] + 1), tp[at] / objects[k]
+    return BestF1(outcome.iou, *best)
+
+
+def calibrate(found: Detections, outcome: Outcome, bins: int = 20) -> Calibration:
+    """Compare the scores of all judged detections with their precision, in equally wide bins."""
+    judged = np.isin(outcome.state, (FALSE_POSITIVE, TRUE_POSITIVE))
+    scores, true = found.scores[judged], outcome.state[judged] == TRUE_POSITIVE
+    edges = np.linspace(0, 1, bins + 1)
+    index = np.searchsorted(edges[1:-1], scores, side="right")
+    count = np.bincount(index, minlength=bins)
+    share = [
+        np.divide(total, count, out=np.full(bins, np.nan), where=count > 0)
+        for total in (np.bincount(index, values, bins) for values in (scores, true))
+    ]
+    gap = np.abs(share[0] - share[1])
+    error = np.nansum(gap * count) / count.sum() if count.any() else np.nan
+    return Calibration(outcome.iou, edges, count, share[0], share[1], float(error))
