@@ -2,18 +2,20 @@
 
 import logging
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.engine import HookBase, create_ddp_model, default_writers, hooks
-from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv_format
+from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.utils import comm
 from torch import nn
 
 from ..checkpoint import Checkpointer
 from ..data import class_names
+from ..evaluation.evaluator import ProtocolEvaluator
 from .hooks import BestCheckpointer, PredictionPreview, WeightAverage
 from .recipe import Recipe
 from .trainer import TinyTrainer
@@ -83,10 +85,13 @@ def _build_hooks(
     options, period = recipe.options, recipe.options.eval_period
     average = WeightAverage(model, options.ema_decay) if options.ema_decay is not None else None
     evaluated: nn.Module = average.averaged.module if average else model
+    # Before the first step: annotations that cannot be scored stop the run now, not in hours.
+    evaluators = build_evaluators(recipe)
+    check_best_metric(options.best_metric, evaluators)
 
     def evaluate_now() -> dict[str, Any]:
         results.clear()
-        results.update(evaluate(recipe, evaluated))
+        results.update(evaluate(recipe, evaluated, evaluators))
         return results
 
     schedule = hooks.LRScheduler(scheduler=recipe.build_lr_scheduler(optimizer))
@@ -113,11 +118,12 @@ def _build_hooks(
     ]
 
 
-def evaluate(recipe: Recipe, model: nn.Module) -> dict[str, Any]:
+def evaluate(
+    recipe: Recipe, model: nn.Module, evaluators: Mapping[str, ProtocolEvaluator]
+) -> dict[str, Any]:
     """Evaluate `model` on every test set of the recipe; metrics as in `train`."""
     results = OrderedDict()
-    for name in recipe.test_names:
-        evaluator = build_evaluator(name, model, recipe.options.output_dir)
+    for name, evaluator in evaluators.items():
         results[name] = inference_on_dataset(model, recipe.build_test_loader(name), evaluator)
         if comm.is_main_process():
             print_csv_format(results[name])
@@ -141,21 +147,38 @@ def evaluate_checkpoint(recipe: Recipe, *, resume: bool = False) -> dict[str, An
             "(yacs: MODEL.WEIGHTS FILE)"
         )
     checkpointer.resume_or_load(options.init_checkpoint, resume=resume)
-    return evaluate(recipe, model)
+    return evaluate(recipe, model, build_evaluators(recipe))
 
 
-def build_evaluator(name: str, model: Any, output_dir: str) -> COCOEvaluator:
-    """COCO metrics, scoring as many detections an image as the model may return."""
-    predictor = model.roi_heads.box_predictor
-    last = predictor[-1] if isinstance(predictor, nn.ModuleList) else predictor
-    folder = str(Path(output_dir, "inference", name))
-    return COCOEvaluator(
-        name,
-        ("bbox",),
-        output_dir=folder,
-        max_dets_per_image=last.test_topk_per_image,
-        allow_cached_coco=False,  # the data may have changed since the last run
-    )
+def build_evaluators(recipe: Recipe) -> dict[str, ProtocolEvaluator]:
+    """Test set -> the evaluator of its protocol, which the data set's metadata names.
+
+    Raises:
+        ValueError, OSError: the annotations of a test set cannot be used.
+    """
+    folder = Path(recipe.options.output_dir, "inference")
+    return {
+        name: ProtocolEvaluator(name, output_dir=str(folder / name)) for name in recipe.test_names
+    }
+
+
+def check_best_metric(metric: str, evaluators: Mapping[str, ProtocolEvaluator]) -> None:
+    """Refuse to choose the best weights by a number that is never measured.
+
+    Raises:
+        ValueError: with the metrics to choose from.
+    """
+    several = len(evaluators) > 1
+    known = [
+        f"{name}/bbox/{key}" if several else f"bbox/{key}"
+        for name, evaluator in evaluators.items()
+        for key in evaluator.metric_names
+    ]
+    if known and metric not in known:
+        raise ValueError(
+            f"the best weights are to be chosen by {metric!r}, which is not measured: set "
+            f"train.best_metric (yacs: TEST.BEST_METRIC) to one of {', '.join(known)}"
+        )
 
 
 def describe(recipe: Recipe) -> dict[str, Any]:

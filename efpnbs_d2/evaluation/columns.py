@@ -4,7 +4,7 @@ Shapes: I images, G ground-truth boxes, D detections, K evaluated classes.
 Boxes are xywh in pixels of the original image, float64, neither clipped nor rounded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,6 +53,20 @@ class GroundTruth:
         columns = ("image", "category", "boxes", "area", "side", "annotation_id")
         flags = ("crowd", "ignore", "uncertain")
         return replace(self, **{name: getattr(self, name)[rows] for name in columns + flags})
+
+    def of_images(self, indices: Sequence[int]) -> "GroundTruth":
+        """Some of the images with their boxes, in the order of evaluation."""
+        kept = sorted(indices)
+        new_index = np.full(len(self.image_ids), -1)
+        new_index[kept] = np.arange(len(kept))
+        boxes = self.select(new_index[self.image] >= 0)
+        return replace(
+            boxes,
+            image=new_index[boxes.image],
+            image_ids=tuple(self.image_ids[index] for index in kept),
+            image_names=tuple(self.image_names[index] for index in kept),
+            image_sizes=self.image_sizes[kept],
+        )
 
 
 @dataclass(frozen=True)
