@@ -107,3 +107,8 @@ def test_frozen_random_layers_are_refused(scenes, small_lazy):
 def test_evaluation_without_weights_is_refused(scenes, small_lazy):
     with pytest.raises(ValueError, match="nothing to evaluate"):
         evaluate_checkpoint(LazyRecipe(small_lazy()))
+
+
+def test_a_best_metric_that_is_never_measured_is_refused_at_once(scenes, small_lazy):
+    with pytest.raises(ValueError, match="by 'bbox/mAP', which is not measured.* bbox/APvt"):
+        train(LazyRecipe(small_lazy("train.best_metric=bbox/mAP")))
