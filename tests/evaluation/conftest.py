@@ -1,6 +1,5 @@
 """The gold cases: inputs whose numbers came from the official evaluators."""
 
-import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -18,37 +17,51 @@ CASES = Path(__file__).parent / "cases"
 
 
 class Case(NamedTuple):
+    name: str
     truth: GroundTruth
     found: Detections
     expected: dict
 
 
-def read_json(path):
-    return json.loads(path.read_bytes() if path.exists() else gzip.open(f"{path}.gz").read())
+def read_case(name):
+    """What the files of a case hold, for example of "aitod/dense_scene"; tiles are merged."""
+    folder = CASES / name
+    protocol = PROTOCOLS[folder.parent.name]
+    truth_file, results, images = "gt.json", "results.json", None
+    if protocol.ignore == "regions":
+        truth_file, results, images = "annotations", "results", str(folder / "image_sizes.json")
+    elif (folder / "expected_merged_results.json").exists():
+        results = "expected_merged_results.json"
+    if not (folder / results).exists():
+        results += ".gz"
+    truth = read_ground_truth(str(folder / truth_file), protocol, images=images)
+    # Some cases hold detections of classes that are not listed.
+    found = read_results(str(folder / results), truth, protocol, ignore_unknown_classes=True)
+    expected = json.loads((folder / "expected.json").read_bytes())
+    return Case(folder.name, truth, found, expected)
+
+
+def cases_of(protocol):
+    """A fixture: each of the protocol's cases in turn."""
+    names = sorted(f"{protocol}/{folder.name}" for folder in (CASES / protocol).iterdir())
+    assert names
+
+    @pytest.fixture(scope="session", params=names)
+    def case(request):
+        return read_case(request.param)
+
+    return case
+
+
+aitod_case, coco_case, tinyperson_case, visdrone_case = map(
+    cases_of, ("aitod", "coco", "tinyperson", "visdrone")
+)
 
 
 @pytest.fixture(scope="session")
 def load_case():
-    """`load_case("aitod/dense_scene")`: what the case's files hold; tiles are merged."""
-
-    def load(name):
-        folder = CASES / name
-        protocol = PROTOCOLS[folder.parent.name]
-        truth_file, results = "gt.json", "results.json"
-        if protocol.ignore == "regions":
-            truth_file, results = "annotations", "results"
-        elif (folder / "expected_merged_results.json").exists():
-            results = "expected_merged_results.json"
-        if not (folder / results).exists():
-            results += ".gz"
-        images = folder / "image_sizes.json"
-        truth = read_ground_truth(
-            str(folder / truth_file), protocol, images=str(images) if images.exists() else None
-        )
-        found = read_results(str(folder / results), truth, protocol)
-        return Case(truth, found, read_json(folder / "expected.json"))
-
-    return load
+    """`load_case("aitod/dense_scene")`: one case."""
+    return read_case
 
 
 @pytest.fixture
