@@ -1,67 +1,26 @@
 """VisDrone's ignored regions, against the official toolkit and a map of pixels."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from efpnbs_d2.evaluation.columns import Detections, GroundTruth
 from efpnbs_d2.evaluation.regions import covered_share, drop_ignored
 
-CASES = sorted((Path(__file__).parent / "cases" / "visdrone").iterdir())
+CASES = sorted(path.name for path in (Path(__file__).parent / "cases" / "visdrone").iterdir())
 
 
-def as_truth(image, category, boxes, sizes):
-    names = tuple(f"image{n}" for n in range(len(sizes)))
-    boxes = np.array(boxes, dtype=np.float64).reshape(-1, 4)
-    unused = np.zeros(len(boxes))
-    return GroundTruth(
-        "annotations",
-        names,
-        names,
-        np.array(sizes),
-        {4: "car"},
-        np.array(image, dtype=np.int64),
-        np.array(category, dtype=np.int64),
-        boxes,
-        *[unused] * 6,
-    )
-
-
-def as_found(image, boxes):
-    boxes = np.array(boxes, dtype=np.float64).reshape(-1, 4)
-    image = np.array(image, dtype=np.int64)
-    return Detections("results", image, np.full(len(image), 4), boxes, np.ones(len(image)), ())
-
-
-def read_rows(folder, names):
-    """Image index and first eight numbers of each line."""
-    lines = [
-        [n, *line.split(",")[:8]]
-        for n, name in enumerate(names)
-        for line in (folder / f"{name}.txt").read_text().splitlines()
-        if line.strip()
-    ]
-    return np.array(lines, dtype=np.float64).reshape(-1, 9)
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_official_rows_are_dropped(case):
-    expected = json.loads((case / "expected.json").read_text())["ignored_region_step"]
-    sizes = json.loads((case / "image_sizes.json").read_text())
-    rows = read_rows(case / "annotations", sizes)
-    truth = as_truth(rows[:, 0], rows[:, 6], rows[:, 1:5], list(sizes.values()))
-    rows = read_rows(case / "results", sizes)
-    found = as_found(rows[:, 0], rows[:, 1:5])
-    truth_kept, found_kept = drop_ignored(truth, found)
-    for n, name in enumerate(sizes):
-        dropped = [
-            np.flatnonzero(~kept[columns.image == n]).tolist()
-            for kept, columns in ((truth_kept, truth), (found_kept, found))
-        ]
-        assert dropped[0] == expected[name]["gt_dropped_lines"], name
-        assert dropped[1] == expected[name]["det_dropped_lines"], name
+@pytest.mark.parametrize("name", CASES)
+def test_the_official_rows_are_dropped(load_case, name):
+    case = load_case(f"visdrone/{name}")
+    truth_kept, found_kept = drop_ignored(case.truth, case.found)
+    for n, image in enumerate(case.truth.image_names):
+        expected = case.expected["ignored_region_step"][image]
+        dropped = np.flatnonzero(~truth_kept[case.truth.image == n])
+        assert dropped.tolist() == expected["gt_dropped_lines"], image
+        dropped = np.flatnonzero(~found_kept[case.found.image == n])
+        assert dropped.tolist() == expected["det_dropped_lines"], image
 
 
 def test_a_map_of_pixels_gives_the_same():
@@ -89,44 +48,42 @@ def test_a_map_of_pixels_gives_the_same():
         assert covered_share(boxes, regions, height, width) == pytest.approx(expected, abs=1e-12)
 
 
-def test_each_image_has_its_own_regions():
+def test_each_image_has_its_own_regions(columns):
     """Image 1 has a region of columns and rows 1 to 11. Of a 10x9 box at 5, 1 (columns 6 to 15,
     rows 2 to 10) it covers six columns of ten; of one at 7, 1 four. Rows come in any order."""
-    truth = as_truth(
-        [2, 1, 1, 0, 1, 2],
-        [4, 4, 0, 4, 4, 0],
-        [
-            [5, 1, 10, 9],
-            [7, 1, 10, 9],
-            [1, 1, 10, 10],
-            [5, 1, 10, 9],
-            [5, 1, 10, 9],
-            [50, 50, 2, 2],
-        ],
-        [(0, 0), (100, 100), (100, 100)],
-    )
-    found = as_found([2, 1, 0, 1], [[50, 50, 2, 2], [5, 1, 10, 9], [5, 1, 10, 9], [7, 1, 10, 9]])
-    truth_kept, found_kept = drop_ignored(truth, found)
-    assert truth_kept.tolist() == [True, True, False, True, False, False]
+    small, other, region = [5, 1, 10, 9], [7, 1, 10, 9], [1, 1, 10, 10]
+    far = [50, 50, 2, 2]
+    objects = [
+        {"image": 2, "box": far},
+        {"image": 1, "box": other},
+        {"image": 1, "box": region, "category": 0},
+        {"image": 0, "box": small},
+        {"image": 1, "box": small},
+        {"image": 2, "box": far, "category": 0},
+    ]
+    detections = [
+        {"image": image, "box": box}
+        for image, box in ((2, far), (1, small), (0, small), (1, other))
+    ]
+    truth_kept, found_kept = drop_ignored(*columns(objects, detections, images=3))
+    assert truth_kept.tolist() == [False, True, False, True, False, False]
     assert found_kept.tolist() == [False, False, True, True]
 
 
-def test_nothing_to_judge_is_fine():
-    truth = as_truth([0], [0], [[1, 1, 5, 5]], [(20, 20)])
-    truth_kept, found_kept = drop_ignored(truth, as_found([], []))
+def test_nothing_to_judge_is_fine(columns):
+    truth_kept, found_kept = drop_ignored(*columns([{"box": [1, 1, 5, 5], "category": 0}], []))
     assert truth_kept.tolist() == [False]
     assert found_kept.shape == (0,)
-    truth_kept, found_kept = drop_ignored(
-        as_truth([], [], [], [(0, 0)]), as_found([0], [[1, 1, 2, 2]])
-    )
+    truth_kept, found_kept = drop_ignored(*columns([], [{"box": [1, 1, 5, 5]}]))
     assert truth_kept.shape == (0,)
     assert found_kept.tolist() == [True]
 
 
 @pytest.mark.parametrize("size", [(0, 0), (0, 20), (20, 0)])
-def test_regions_need_the_size_of_their_image(size):
-    truth = as_truth([1], [0], [[1, 1, 5, 5]], [(20, 20), size])
-    with pytest.raises(
-        ValueError, match=r"annotations: image1 has ignored regions.*size is unknown"
-    ):
-        drop_ignored(truth, as_found([0], [[1, 1, 2, 2]]))
+def test_regions_need_the_size_of_their_image(columns, size):
+    region = {"box": [1, 1, 5, 5], "category": 0, "image": 1}
+    truth, found = columns([region], [], images=2)
+    with pytest.raises(ValueError, match="truth: 1 has ignored regions, but its size is unknown"):
+        drop_ignored(replace(truth, image_sizes=np.array([(20, 20), size])), found)
+    truth_kept, _ = drop_ignored(replace(truth, image_sizes=np.array([size, (20, 20)])), found)
+    assert truth_kept.tolist() == [False]
