@@ -9,7 +9,7 @@ from ..coco_file import is_id, read_json
 from ..file_format import DataFormatError, shorten
 from ..image_files import IMAGE_SUFFIXES, image_size
 
-__all__ = ["read_image_sizes"]
+__all__ = ["images_beside", "read_image_sizes"]
 
 
 def read_image_sizes(
@@ -35,11 +35,16 @@ def read_image_sizes(
     if images is not None and not os.path.isdir(images):
         known = _from_json(images)
     else:
-        beside = os.path.join(os.path.dirname(os.path.abspath(annotations)), "images")
-        folder = images or (beside if os.path.isdir(beside) else None)
+        folder = images or images_beside(annotations)
         known = _from_headers(folder, needed) if folder is not None and needed else {}
     sizes = [known.get(stem, (0, 0)) for stem in stems]
     return np.array(sizes, dtype=np.int64).reshape(-1, 2)
+
+
+def images_beside(annotations: str) -> str | None:
+    """The folder ``images`` beside a folder of annotations, where there is one."""
+    folder = os.path.join(os.path.dirname(os.path.abspath(annotations)), "images")
+    return folder if os.path.isdir(folder) else None
 
 
 def _from_json(path: str) -> dict[str, tuple[int, int]]:

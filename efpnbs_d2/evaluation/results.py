@@ -164,7 +164,10 @@ def _refuse_classes(
         _refuse_first(
             ~np.isin(category, list(known)),
             place,
-            lambda row: f"category {category[row]}, expected one of {listed}",
+            lambda row: (
+                f"category {category[row]}, expected one of {listed}; "
+                "ignore_unknown_classes leaves others unmeasured"
+            ),
         )
 
 
