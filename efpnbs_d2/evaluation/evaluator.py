@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import BoxMode
 from detectron2.utils import comm
@@ -25,6 +25,8 @@ from .columns import Detections, GroundTruth
 from .dataset_truth import dataset_truth
 from .evaluate import evaluate
 from .result import Evaluation
+from .server_files import write_server_files
+from .tile_merge import Tiles, merge_tiles, read_tiles
 
 __all__ = ["ProtocolEvaluator"]
 
@@ -74,8 +76,9 @@ class ProtocolEvaluator(COCOEvaluator):
         self._output_dir = output_dir
         self._cpu_device = torch.device("cpu")
         if comm.is_main_process() or not distributed:
-            name = self._metadata.get("tiles_of") or dataset_name
-            self._truth = dataset_truth(name, self.protocol)
+            whole = self._metadata.get("tiles_of")
+            self._truth = dataset_truth(whole or dataset_name, self.protocol)
+            self._tiles = _tiles(dataset_name, self._truth) if whole else None
 
     @property
     def metric_names(self) -> list[str]:
@@ -111,9 +114,19 @@ class ProtocolEvaluator(COCOEvaluator):
         if img_ids is not None:
             chosen = set(img_ids)
             predictions = [p for p in predictions if p["image_id"] in chosen]
-            position = _positions(truth)
-            truth = truth.of_images([position[_key(truth, p)] for p in predictions])
-        found = self._detections(predictions, truth)
+        if self._tiles is None:
+            if img_ids is not None:
+                kept = {_key(p, truth.image_ids) for p in predictions}
+                truth = truth.of_images([n for n, i in enumerate(truth.image_ids) if i in kept])
+            found = self._detections(predictions, truth.image_ids, truth.image_names)
+        else:
+            if img_ids is not None:
+                raise ValueError("some tiles alone cannot be scored on whole images")
+            tiles = self._tiles
+            on_tiles = self._detections(predictions, tuple(tiles.ids.tolist()), tiles.names)
+            found = merge_tiles(tiles, truth, on_tiles)
+        if self._output_dir:
+            write_server_files(Path(self._output_dir), truth, found, self.protocol)
         if not self._metadata.get("annotations", True):
             logger.info("The data set has no annotations: its results are written, not scored.")
             return
@@ -124,30 +137,37 @@ class ProtocolEvaluator(COCOEvaluator):
             write_atomically(Path(self._output_dir, "metrics.json"), lambda f: f.write(content))
         self._results["bbox"] = _detectron2_results(evaluation)
 
-    def _detections(self, predictions: list[dict[str, Any]], truth: GroundTruth) -> Detections:
-        position = _positions(truth)
-        keys = [_key(truth, p) for p in predictions]
+    def _detections(
+        self,
+        predictions: list[dict[str, Any]],
+        image_ids: tuple[int | str, ...],
+        image_names: tuple[str, ...],
+    ) -> Detections:
+        position = {key: index for index, key in enumerate(image_ids)}
+        images = [position[_key(p, image_ids)] for p in predictions]
         counts = [len(p["scores"]) for p in predictions]
         mapping = self._metadata.get("thing_dataset_id_to_contiguous_id") or {}
         ids = {index: number for number, index in mapping.items()}
         classes = np.concatenate([p["classes"] for p in predictions])
+        absent = sorted(set(position.values()) - set(images))
         return Detections(
             source="predictions",
-            image=np.repeat([position[key] for key in keys], counts),
+            image=np.repeat(images, counts),
             category=np.array([ids.get(c, c) for c in classes.tolist()], dtype=np.int64),
             boxes=np.concatenate([p["boxes"] for p in predictions]),
             scores=np.concatenate([p["scores"] for p in predictions]),
-            missing=tuple(truth.image_names[position[k]] for k in position.keys() - set(keys)),
+            missing=tuple(image_names[index] for index in absent),
         )
 
 
-def _positions(truth: GroundTruth) -> dict[int | str, int]:
-    return {key: index for index, key in enumerate(truth.image_ids)}
+def _tiles(name: str, truth: GroundTruth) -> Tiles:
+    DatasetCatalog.get(name)  # it tells the metadata where the file is
+    return read_tiles(MetadataCatalog.get(name).annotations, truth)
 
 
-def _key(truth: GroundTruth, prediction: dict[str, Any]) -> int | str:
-    """The id of a record's image in the ground truth: VisDrone's files know its stem alone."""
-    by_stem = isinstance(truth.image_ids[0], str)
+def _key(prediction: dict[str, Any], image_ids: tuple[int | str, ...]) -> int | str:
+    """The id of a record's image: VisDrone's text files know its stem alone."""
+    by_stem = isinstance(image_ids[0], str)
     return Path(prediction["file_name"]).stem if by_stem else prediction["image_id"]
 
 

@@ -48,8 +48,8 @@ def loader(name):
 
 
 def write_images(folder, names_and_sizes):
-    folder.mkdir(parents=True)
     for name, (height, width) in names_and_sizes:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / name), np.zeros((height, width, 3), np.uint8))
 
 
@@ -197,3 +197,42 @@ def test_two_processes_give_what_one_gives(registry, tmp_path):
     inference_on_dataset(Oracle(rows), loader("case"), evaluator)
     two, one = (json.loads((tmp_path / f / "metrics.json").read_text()) for f in ("out", "one_out"))
     assert two == one
+
+
+def test_tiles_are_scored_on_the_whole_images(registry, tmp_path):
+    case = "tinyperson/tiles_merge"
+    register_coco_case(tmp_path, case, "tinyperson")
+    register_tiny_dataset(
+        "tiles",
+        annotations=str(CASES / case / "gt_corner.json"),
+        images=str(tmp_path / "images"),
+        protocol="tinyperson",
+        tiles_of="case",
+    )
+    DatasetCatalog.get("tiles")
+    index_of = MetadataCatalog.get("tiles").thing_dataset_id_to_contiguous_id
+    model = Oracle(coco_rows(case, index_of, "results_tiles.json"))
+    evaluator = ProtocolEvaluator("tiles", output_dir=str(tmp_path / "out"))
+    results = inference_on_dataset(model, loader("tiles"), evaluator)["bbox"]
+    expected = expected_percent(case, "stats_AP") | expected_percent(case, "stats_MR")
+    assert {key: results[key] for key in expected} == pytest.approx(expected, nan_ok=True, abs=1e-3)
+    written = json.loads((tmp_path / "out/tinyperson_results.json").read_text())
+    merged = json.loads((CASES / case / "expected_merged_results.json").read_text())
+    assert len(written) == len(merged)
+
+
+def test_results_on_unlabelled_images_are_written_for_the_server(registry, tmp_path):
+    """As VisDrone's test-challenge: one object on one of two images."""
+    write_images(tmp_path / "images", [("a.png", (20, 20)), ("b.png", (20, 20))])
+    register_tiny_dataset(
+        "challenge",
+        annotations=None,
+        images=str(tmp_path / "images"),
+        classes=["x", "y"],
+        protocol="visdrone",
+    )
+    evaluator = ProtocolEvaluator("challenge", output_dir=str(tmp_path / "out"))
+    model = Oracle({2: [[1, 2, 3, 4, 0.5, 1]]})
+    assert inference_on_dataset(model, loader("challenge"), evaluator) == {}
+    texts = {p.name: p.read_text() for p in (tmp_path / "out/visdrone_results").glob("*.txt")}
+    assert texts == {"a.txt": "", "b.txt": "1,2,3,4,0.5,2,-1,-1\n"}
