@@ -212,7 +212,7 @@ def _describe(
     }
     for key, value in entries.items():
         # Metadata refuses changes, yet a file or DETECTRON2_DATASETS may change between loads.
-        if metadata.get(key) != value:
+        if key not in metadata.as_dict() or metadata.get(key) != value:
             metadata.__dict__.pop(key, None)
             setattr(metadata, key, value)
 
