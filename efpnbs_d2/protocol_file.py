@@ -9,7 +9,6 @@ import yaml  # type: ignore[import-untyped]
 
 from .file_format import DataFormatError, shorten
 from .protocols import (
-    ALL_SIZES,
     PROTOCOLS,
     Metric,
     Protocol,
@@ -41,7 +40,7 @@ def read_protocol_file(path: str) -> Protocol:
 
     The file names itself (``name``) and a known protocol (``base``), and lists what differs:
     ``title``, ``iou_thresholds`` (list), ``size_ranges`` (name: [low, high] in square pixels, both
-    included; the range of all sizes need not be listed), ``max_dets`` (list), ``classes`` (names),
+    included; AP, AP50 and AP75 are those of the first), ``max_dets`` (list), ``classes`` (names),
     ``limit``, ``ignore``, ``ignored_in_recall``, ``interpolation``, ``class_mean``, ``headline``:
     as :class:`efpnbs_d2.protocols.Protocol` has them. Other thresholds, ranges or limits bring
     COCO's table for them, with the base's oLRP.
@@ -58,12 +57,12 @@ def read_protocol_file(path: str) -> Protocol:
             raise DataFormatError(f"{path}: found no readable YAML ({error})") from error
     if not isinstance(content, dict) or not isinstance(content.get("name"), str):
         raise DataFormatError(f"{path}: found no name, expected 'name', 'base' and what differs")
-    if content.get("base") not in PROTOCOLS:
+    base = PROTOCOLS.get(str(content.get("base")))
+    if base is None:
         raise DataFormatError(
             f"{path}: found base {shorten(content.get('base'))}, expected one of "
             f"{', '.join(PROTOCOLS)}"
         )
-    base = PROTOCOLS[content["base"]]
     changes = {key: _value(path, key, value) for key, value in content.items() if key != "base"}
     changes.setdefault("title", changes["name"])
     if changes.keys() & {"iou_thresholds", "size_ranges", "max_dets"}:
@@ -124,8 +123,6 @@ def _size_ranges(path: str, value: Any) -> tuple[SizeRange, ...]:
                 "[low, high] in square pixels"
             )
         ranges.append(SizeRange(name, low, high))
-    if ALL_SIZES.name not in [size.name for size in ranges]:
-        ranges.insert(0, ALL_SIZES)
     return tuple(ranges)
 
 

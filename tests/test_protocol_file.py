@@ -5,15 +5,16 @@ from dataclasses import replace
 import pytest
 
 from efpnbs_d2.protocol_file import load_protocol, read_protocol_file
-from efpnbs_d2.protocols import ALL_SIZES, PROTOCOLS, SizeRange, coco_metrics
+from efpnbs_d2.protocols import PROTOCOLS, Metric, SizeRange
 
 SODA = """
 name: soda-d
 base: coco
 title: SODA-D
+max_dets: [20000]
 size_ranges:
-  es: [0, 144]
-  rs: [144, 400]
+  Small: [0, 1024]
+  eS: [0, 144]
 """
 
 
@@ -28,13 +29,21 @@ def protocol_file(tmp_path):
 
 
 def test_own_size_ranges_bring_their_metrics(protocol_file):
-    ranges = (ALL_SIZES, SizeRange("es", 0, 144), SizeRange("rs", 144, 400))
+    ranges = (SizeRange("Small", 0, 1024), SizeRange("eS", 0, 144))
     assert read_protocol_file(protocol_file(SODA)) == replace(
         PROTOCOLS["coco"],
         name="soda-d",
         title="SODA-D",
         size_ranges=ranges,
-        metrics=coco_metrics(ranges, 1, 10, 100),
+        max_dets=(20000,),
+        metrics=(
+            Metric("AP", "AP", None, "Small", 20000),
+            Metric("AP50", "AP", 0.5, "Small", 20000),
+            Metric("AP75", "AP", 0.75, "Small", 20000),
+            Metric("APeS", "AP", None, "eS", 20000),
+            Metric("AR20000", "AR", None, "Small", 20000),
+            Metric("AReS", "AR", None, "eS", 20000),
+        ),
     )
 
 
@@ -67,6 +76,7 @@ def test_own_classes_and_rules_leave_the_table(protocol_file):
         ("- 1", "found no name"),
         ("base: coco", "found no name"),
         ("name: own", "found base None, expected one of coco, aitod"),
+        ("name: own\nbase: [coco]", r"found base \['coco'\]"),
         ("name: own\nbase: coco\niuo: [0.5]", "found key 'iuo', expected of base, class_mean"),
         ("name: own\nbase: coco\nmetrics: []", "found key 'metrics'"),
         ("name: own\nbase: coco\nmax_dets: [1.5]", r"max_dets \[1.5\], expected a list of pos"),

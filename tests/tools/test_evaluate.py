@@ -102,7 +102,8 @@ def test_results_on_tiles_are_merged_first(tmp_path):
 def test_an_own_protocol_gives_the_numbers_of_its_settings(tmp_path):
     """COCO's rules with AI-TOD's ranges and limits, as pycocotools gives them."""
     (tmp_path / "own.yaml").write_text(
-        "name: own\nbase: coco\nmax_dets: [1, 100, 1500]\nsize_ranges:\n  verytiny: [0, 64]\n"
+        "name: own\nbase: coco\nmax_dets: [1, 100, 1500]\nsize_ranges:\n"
+        "  all: [0, 1e10]\n  verytiny: [0, 64]\n"
         "  tiny: [64, 256]\n  small: [256, 1024]\n  medium: [1024, 1e10]\n"
     )
     arguments = files("coco/many_detections", CASES / "coco/many_detections/results.json.gz")
