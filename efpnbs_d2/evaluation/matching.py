@@ -138,18 +138,19 @@ def _outcome(
     """State, matched and overlap of the M detections of `area`."""
     outside = _outside(protocol, area)
     unmatched = np.where(outside, IGNORED, FALSE_POSITIVE).astype(np.int8)
-    state = np.repeat(unmatched[:, None], taken.shape[2], axis=1)
+    state = np.repeat(unmatched[:, None], taken.shape[1], axis=1)
     matched = np.full(state.shape, -1, np.int32)
     overlap = np.zeros(state.shape)
     rows = candidates.detection[candidates.first]
-    for size in range(len(state)):
-        at, candidate = np.nonzero(taken[:, size].T >= 0)
-        pair, detection = taken[candidate, size, at], rows[candidate]
-        place, target = (size, at, detection), candidates.target[pair]
+    for size, at in np.ndindex(state.shape[:2]):
+        pair = taken[size, at]
+        hit = np.flatnonzero(pair >= 0)
+        pair, detection = pair[hit], rows[hit]
+        target = candidates.target[pair]
         found = np.where(objects.has_id[target], TRUE_POSITIVE, unmatched[size, detection])
-        state[place] = np.where(objects.ignored[target, size], IGNORED, found)
-        matched[place] = objects.rows[target]
-        overlap[place] = candidates.overlap[pair]
+        state[size, at, detection] = np.where(objects.ignored[target, size], IGNORED, found)
+        matched[size, at, detection] = objects.rows[target]
+        overlap[size, at, detection] = candidates.overlap[pair]
     return state, matched, overlap
 
 
@@ -203,7 +204,7 @@ def _find_candidates(
 def _take(
     candidates: _Candidates, objects: _Objects, thresholds: np.ndarray, progress: bool
 ) -> np.ndarray:
-    """(C, A, T) int32, the pair by which each detection with candidates is matched, or -1.
+    """(A, T, C) int32, the pair by which each detection with candidates is matched, or -1.
 
     In turn k, the k-th detections of all images and classes choose at once.
     """
@@ -231,7 +232,7 @@ def _take(
         taken[detections[hit], at_size, at_threshold] = chosen
         used = candidates.target[chosen]
         is_used[used, at_size, at_threshold] = ~objects.absorbs[used]
-    return taken
+    return np.ascontiguousarray(taken.transpose(1, 2, 0))
 
 
 def _ignore_by_region(

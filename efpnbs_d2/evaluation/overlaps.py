@@ -9,8 +9,8 @@ import numpy as np
 
 __all__ = ["candidate_pairs", "overlap"]
 
-# Pairs looked at together: a bound of the memory (some 100 bytes each).
-_CHUNK = 2_000_000
+# Pairs looked at together: their columns fit a processor's cache.
+_CHUNK = 200_000
 
 
 def overlap(boxes: np.ndarray, objects: np.ndarray, absorbs: np.ndarray) -> np.ndarray:
@@ -55,6 +55,8 @@ def candidate_pairs(
     Yields:
         detections, objects (indices) and overlaps of some pairs, by detection, then by object.
     """
+    left, right = _ends_along_x(boxes)
+    object_left, object_right = _ends_along_x(objects)
     ends = np.cumsum(count)
     borders = np.arange(_CHUNK, ends[-1] if len(ends) else 0, _CHUNK)
     borders = np.unique([0, *np.searchsorted(ends, borders), len(ends)])
@@ -64,12 +66,14 @@ def candidate_pairs(
         offset = first[low:high] - (np.cumsum(sizes) - sizes)
         target = np.arange(len(detection)) + np.repeat(offset, sizes)
         # Most pairs of an image are apart along x: the rest is spared them.
-        left = np.maximum(boxes[detection, 0], objects[target, 0])
-        right = np.minimum(
-            boxes[detection, 0] + boxes[detection, 2], objects[target, 0] + objects[target, 2]
-        )
-        near = left < right
+        near = np.repeat(left[low:high], sizes) < object_right[target]
+        near &= np.repeat(right[low:high], sizes) > object_left[target]
         detection, target = detection[near], target[near]
         value = overlap(boxes[detection], objects[target], absorbs[target])
         keep = (value >= least) & (value > 0)
         yield detection[keep], target[keep], value[keep]
+
+
+def _ends_along_x(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    left = np.ascontiguousarray(boxes[:, 0])
+    return left, left + boxes[:, 2]
