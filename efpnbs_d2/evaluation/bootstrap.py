@@ -97,7 +97,7 @@ def compare(
     images = len(truth.image_ids)
     drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), resamples)
     # The first weighting is the benchmark itself.
-    weights = np.concatenate((np.ones((1, images)), drawn)).T.astype(np.int32)
+    weights = np.concatenate((np.ones((1, images), dtype=np.int64), drawn)).T.astype(np.int32)
     values = [weighted_metrics(protocol, truth, x, weights, progress) for x in (first, second)]
     scale = 100 if protocol.percent else 1
     differences = [

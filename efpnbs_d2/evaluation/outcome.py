@@ -102,8 +102,10 @@ class Outcome:
         counted, objects = np.zeros((2, len(truth_kept)), dtype=bool)
         counted[truth_rows], objects[truth_rows] = self.counted, self.objects
         target, finder = np.full(len(found_kept), -1), np.full(len(truth_kept), -1)
-        target[found_rows] = np.where(self.target < 0, -1, truth_rows[self.target])
-        finder[truth_rows] = np.where(self.finder < 0, -1, found_rows[self.finder])
+        hits = self.target >= 0
+        target[found_rows[hits]] = truth_rows[self.target[hits]]
+        hits = self.finder >= 0
+        finder[truth_rows[hits]] = found_rows[self.finder[hits]]
         rankings = tuple(found_rows[r] for r in self.rankings)
         return Outcome(self.iou, rankings, state, counted, objects, target, finder)
 
