@@ -1,19 +1,15 @@
 """VisDrone's ignored regions, against the official toolkit and a map of pixels."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from efpnbs_d2.evaluation.regions import covered_share, drop_ignored
 
-CASES = sorted(path.name for path in (Path(__file__).parent / "cases" / "visdrone").iterdir())
 
-
-@pytest.mark.parametrize("name", CASES)
-def test_the_official_rows_are_dropped(load_case, name):
-    case = load_case(f"visdrone/{name}")
+def test_the_official_rows_are_dropped(visdrone_case):
+    case = visdrone_case
     truth_kept, found_kept = drop_ignored(case.truth, case.found)
     for n, image in enumerate(case.truth.image_names):
         expected = case.expected["ignored_region_step"][image]
