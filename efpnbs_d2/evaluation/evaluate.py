@@ -3,7 +3,8 @@
 Shapes: K classes (ascending category id), T IoU thresholds, A size ranges, L detection limits.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 
 import numpy as np
@@ -53,8 +54,7 @@ def evaluate(
         changed = {key: new for key, new in corrected.items() if _differs(new, metrics[key])}
         unofficial |= {f"{key} {name}": value for key, value in changed.items()}
         if changed:
-            some = ", ".join(list(changed)[:3]) + (", ..." if len(changed) > 3 else "")
-            notes.append(f"{oddity} Numbers changed: {some}; see those '{name}'.")
+            notes.append(f"{oddity} That changes {_first_few(list(changed))}; see '{name}'.")
     return Evaluation(
         protocol, metrics, _per_class(protocol, truth, curves), unofficial, tuple(notes)
     )
@@ -115,7 +115,10 @@ def _per_class(
     columns = {metric.name: _class_values(protocol, metric, curves) for metric in protocol.metrics}
     if curves.lrp is not None:
         columns[LRP_PARTS[-1]] = curves.lrp[-1, :, 0, -1]
-    names = [truth.classes[category] for category in sorted(truth.classes)]
+    classes = sorted(truth.classes.items())
+    # Two classes of one name must not become one.
+    count = Counter(truth.classes.values())
+    names = [name if count[name] == 1 else f"{name} ({category})" for category, name in classes]
     return {
         name: {metric: float(values[k]) for metric, values in columns.items()}
         for k, name in enumerate(names)
@@ -155,22 +158,25 @@ def _differs(new: float, old: float) -> bool:
     return not np.isclose(new, old, rtol=0, atol=_SAME_VALUE, equal_nan=True)
 
 
+def _first_few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
 def _notes_on_counts(
     protocol: Protocol, truth: GroundTruth, found: Detections, official: Detections
 ) -> Iterator[str]:
     """Images and detections that are not there or have no effect."""
     if found.missing:
-        some = ", ".join(found.missing[:3]) + (", ..." if len(found.missing) > 3 else "")
         yield (
-            f"{len(found.missing)} of {len(truth.image_ids)} images have no results: {some}. "
-            "Their objects count as missed."
+            f"Images without results: {len(found.missing)} of {len(truth.image_ids)} "
+            f"({_first_few(found.missing)}); their objects count as missed."
         )
     dropped = len(found.image) - len(official.image)
     if dropped:
-        yield f"{dropped} detections in ignored regions were dropped."
+        yield f"Detections dropped because they are in ignored regions: {dropped}."
     evaluated = np.isin(official.category, list(truth.classes))
     if not evaluated.all():
-        yield f"{np.count_nonzero(~evaluated)} detections of classes that are not evaluated."
+        yield f"Detections of classes that are not evaluated: {np.count_nonzero(~evaluated)}."
     limit = protocol.max_dets[-1]
     if protocol.limit == "image":
         of, counts = "the first {} rows of an image", np.bincount(official.image)
@@ -181,4 +187,4 @@ def _notes_on_counts(
         )
     beyond = int(np.maximum(counts - limit, 0).sum())
     if beyond:
-        yield f"{beyond} detections have no effect: only {of.format(limit)} count."
+        yield f"Detections without effect: {beyond}, as only {of.format(limit)} count."

@@ -8,7 +8,7 @@ import pytest
 from efpnbs_d2.evaluation.evaluate import evaluate
 from efpnbs_d2.protocols import ALL_SIZES, PROTOCOLS, SizeRange, coco_metrics
 
-BOX = [0, 0, 10, 10]
+BOX, FAR = [0, 0, 10, 10], [50, 0, 10, 10]
 
 
 def measure(protocol, truth, found):
@@ -116,9 +116,6 @@ def test_repeated_ids_change_only_their_classes(columns):
     assert evaluation.unofficial["oLRP with ids from 1"] == pytest.approx(0)
 
 
-FAR = [50, 0, 10, 10]
-
-
 def test_wrapped_index_of_the_miss_rate(columns):
     """With 2 images one false positive is 0.5 per image: 7 of the 9 points are before it. The
     official code takes the last recall, 1/2, there: the miss rate is 1/2 at every point, but 1 at
@@ -156,21 +153,30 @@ def test_missing_images_are_counted_and_named(columns):
     truth, found = columns([{"box": BOX}], [{"box": BOX, "score": 1}], images=6)
     found = replace(found, missing=("1", "2", "3", "4", "5"))
     (note,) = measure("coco", truth, found).notes
-    assert note.startswith("5 of 6 images have no results: 1, 2, 3, ...")
+    assert note.startswith("Images without results: 5 of 6 (1, 2, 3, ...)")
 
 
 def test_detections_without_effect_are_counted(columns):
     found = [{"box": BOX, "score": 0.5} for _ in range(104)]
     found += [{"box": BOX, "score": 0.5, "category": 8} for _ in range(2)]
-    notes = measure("coco", *columns([{"box": BOX}], found)).notes
-    assert [note.split()[0] for note in notes] == ["2", "4"]
-    assert "not evaluated" in notes[0] and "best 100" in notes[1]
+    of_classes, beyond = measure("coco", *columns([{"box": BOX}], found)).notes
+    assert of_classes == "Detections of classes that are not evaluated: 2."
+    assert (
+        beyond == "Detections without effect: 4, as only the best 100 of a class and image count."
+    )
+
     found = [{"box": BOX, "score": 0.5} for _ in range(510)]
     truth, found = columns([{"box": FAR}, {"box": BOX, "category": 0}], found)
+    (in_region,) = measure("visdrone", truth, found).notes
+    assert in_region == "Detections dropped because they are in ignored regions: 510."
     elsewhere = replace(found, boxes=found.boxes + [[300, 0, 0, 0]])
-    assert [n.split()[0] for n in measure("visdrone", truth, found).notes] == ["510"]
-    notes = measure("visdrone", truth, elsewhere).notes
-    assert [note.split()[0] for note in notes] == ["10"] and "first 500 rows" in notes[0]
+    (beyond,) = measure("visdrone", truth, elsewhere).notes
+    assert beyond.startswith("Detections without effect: 10, as only the first 500 rows")
+
+
+def test_classes_of_one_name_stay_apart(columns):
+    example = columns([{"box": BOX}], [], classes={1: "car", 2: "bus", 5: "car"})
+    assert list(measure("coco", *example).per_class) == ["car (1)", "bus", "car (5)"]
 
 
 def test_a_benchmark_of_ones_own(columns):
