@@ -143,12 +143,10 @@ def _image_entries(file: CocoFile, problems: _Problems) -> dict[int, tuple[str, 
             problems.add(place, BrokenEntry("bad id", found, "an integer of no other image"))
         else:
             name = entry.get("file_name")
-            height, width = entry.get("height"), entry.get("width")
-            known = is_number(height) and is_number(width) and min(height, width) >= 1
-            entries[entry["id"]] = (
-                name if isinstance(name, str) else str(entry["id"]),
-                (int(height), int(width)) if known else (0, 0),
-            )
+            height, width, size = entry.get("height"), entry.get("width"), (0, 0)
+            if is_number(height) and is_number(width) and min(height, width) >= 1:
+                size = int(height), int(width)
+            entries[entry["id"]] = (name if isinstance(name, str) else str(entry["id"]), size)
     return dict(sorted(entries.items()))
 
 

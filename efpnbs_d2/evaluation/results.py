@@ -16,7 +16,7 @@ from .columns import Detections, GroundTruth
 from .json_records import read_result_columns
 from .text_folder import list_text_files, text_stems
 
-__all__ = ["image_numbers", "read_results"]
+__all__ = ["best_first", "image_numbers", "read_results"]
 
 
 def read_results(
@@ -45,7 +45,8 @@ def read_results(
 
     Returns:
         All detections in file order (text files: by the order of the images), and which images
-        no record or text file mentions.
+        no record or text file mentions. Where the first rows of an image's file count, a JSON,
+        which is none, is ordered by score.
 
     Raises:
         DataFormatError: a broken file; a record or line with an unknown image or class, a box of
@@ -60,11 +61,15 @@ def read_results(
             known |= {0, max(truth.classes) + 1}
     if os.path.isdir(path):
         return _read_text_files(path, truth, known)
-    return _read_json(path, truth, known, progress)
+    return _read_json(path, truth, protocol, known, progress)
 
 
 def _read_json(
-    path: str, truth: GroundTruth, known: Collection[int] | None, progress: bool
+    path: str,
+    truth: GroundTruth,
+    protocol: Protocol,
+    known: Collection[int] | None,
+    progress: bool,
 ) -> Detections:
     ids = image_numbers(truth)
     named = {name: n for n, name in zip(ids, truth.image_ids) if isinstance(name, str)}
@@ -92,7 +97,7 @@ def _read_json(
         lambda row: f"bbox {records.boxes[row].tolist()}, expected no negative size",
     )
     _refuse_classes(records.category_id, known, lambda row: f"{path}:[{row}]")
-    return Detections(
+    found = Detections(
         source=path,
         image=image,
         category=records.category_id,
@@ -100,6 +105,7 @@ def _read_json(
         scores=records.scores,
         missing=_unmentioned(truth, image),
     )
+    return best_first(found) if protocol.limit == "image" else found
 
 
 def _read_text_files(path: str, truth: GroundTruth, known: Collection[int] | None) -> Detections:
@@ -132,6 +138,11 @@ def _read_text_files(path: str, truth: GroundTruth, known: Collection[int] | Non
             truth.image_names[index] for stem, index in stems.items() if stem not in files
         ),
     )
+
+
+def best_first(found: Detections) -> Detections:
+    """By descending score, as a file should be of which the first rows count. Stable."""
+    return found.select(np.argsort(-found.scores, kind="stable"))
 
 
 def image_numbers(truth: GroundTruth) -> list[int]:

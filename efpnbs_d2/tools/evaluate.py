@@ -24,7 +24,7 @@ from ..evaluation.evaluate import evaluate
 from ..evaluation.ground_truth import read_ground_truth
 from ..evaluation.image_sizes import images_beside
 from ..evaluation.result import Evaluation
-from ..evaluation.results import read_results
+from ..evaluation.results import best_first, read_results
 from ..evaluation.server_files import write_server_files
 from ..evaluation.tile_merge import merge_tiles, read_tiles
 from ..protocol_file import load_protocol
@@ -110,7 +110,8 @@ def _read_results(
         image_names=tiles.names,
         image_sizes=np.zeros((len(tiles.ids), 2), dtype=np.int64),
     )
-    return merge_tiles(tiles, truth, read_results(path, on_tiles, protocol, **options))
+    found = merge_tiles(tiles, truth, read_results(path, on_tiles, protocol, **options))
+    return best_first(found) if protocol.limit == "image" else found
 
 
 def _heading(name: str, truth: GroundTruth, found: Detections) -> str:

@@ -107,6 +107,14 @@ def test_more_wrong_records_are_counted(results):
         read_results(results([GOOD | {"image_id": 8}] * 3), JSON_TRUTH, COCO)
 
 
+def test_a_json_is_ordered_by_score_where_the_first_rows_of_a_file_count(results):
+    path = results([GOOD | {"score": s, "image_id": i} for s, i in ((0.1, 3), (0.9, 7), (0.1, 7))])
+    found = read_results(path, JSON_TRUTH, VISDRONE)
+    assert found.scores.tolist() == [0.9, 0.1, 0.1]
+    assert found.image.tolist() == [1, 0, 1]
+    assert read_results(path, JSON_TRUTH, COCO).scores.tolist() == [0.1, 0.9, 0.1]
+
+
 def test_unknown_classes_are_kept_where_asked(results):
     path = results([GOOD, GOOD | {"category_id": 99}])
     found = read_results(path, JSON_TRUTH, COCO, ignore_unknown_classes=True)
