@@ -8,7 +8,6 @@ Pixels are counted from 1. A region ends with the pixel x + w, so it has w + 1 c
 import numpy as np
 
 from .columns import Detections, GroundTruth
-from .grouping import rows_of
 
 __all__ = ["covered_share", "drop_ignored"]
 
@@ -36,7 +35,7 @@ def drop_ignored(truth: GroundTruth, found: Detections) -> tuple[np.ndarray, np.
     is_region = truth.category == _REGION
     truth_kept, found_kept = ~is_region, np.ones(len(found.image), dtype=bool)
     images = np.unique(truth.image[is_region])
-    rows = zip(rows_of(images, truth.image), rows_of(images, found.image))
+    rows = zip(_rows_of(images, truth.image), _rows_of(images, found.image))
     for image, (in_truth, in_found) in zip(images.tolist(), rows):
         if truth.image_sizes[image].min() < 1:
             raise ValueError(
@@ -99,3 +98,12 @@ def _pixels_in_cells(start: np.ndarray, length: np.ndarray, borders: np.ndarray)
     low = np.maximum(start[:, None] + 1, borders[:-1])
     high = np.minimum((start + length)[:, None] + 1, borders[1:])
     return np.maximum(high - low, 0.0)
+
+
+def _rows_of(images: np.ndarray, column: np.ndarray) -> list[np.ndarray]:
+    """Where each of the ascending `images` occurs in `column`, as ascending indices."""
+    order = np.argsort(column, kind="stable")
+    ordered = column[order]
+    starts = np.searchsorted(ordered, images, side="left")
+    ends = np.searchsorted(ordered, images, side="right")
+    return [order[start:end] for start, end in zip(starts, ends)]
