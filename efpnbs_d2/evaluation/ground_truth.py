@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..coco_file import CocoFile, is_id, is_number, kind_of, parse_box, read_coco_file
-from ..file_format import BrokenEntry, DataFormatError, shorten
+from ..file_format import LARGEST_COORDINATE, BrokenEntry, DataFormatError, shorten
 from ..protocols import PROTOCOLS, Protocol
 from ..visdrone_txt import parse_visdrone_file
 from .columns import GroundTruth
@@ -22,6 +22,7 @@ from .text_folder import list_text_files
 
 __all__ = ["read_ground_truth"]
 
+_LARGEST_AREA = LARGEST_COORDINATE**2
 _logger = logging.getLogger(__name__)
 
 
@@ -97,7 +98,7 @@ def _read_json(
         raise DataFormatError(f"{file.path}:1: found no '{missing}', expected a list of them")
     entries = _image_entries(file, problems)
     if not entries:
-        raise DataFormatError(f"{file.path}:1: found no usable entry in 'images'")
+        raise DataFormatError(f"{file.path}:1: found no image in 'images', expected entries")
     position = {number: index for index, number in enumerate(entries)}
     others = max(file.categories) + 1
     by_regions = protocol.ignore == "regions"
@@ -165,7 +166,7 @@ def _chosen(file: CocoFile, classes: Sequence[str] | None) -> dict[int, str]:
 
 def _extent(entry: Mapping[str, Any], key: str, default: float) -> float:
     value = entry.get(key, default)
-    if type(value) not in (int, float) or not 0 <= value < math.inf:
+    if type(value) not in (int, float) or not 0 <= value <= _LARGEST_AREA:
         raise BrokenEntry(f"bad {key}", f"{key} {shorten(value)}", "a number, 0 or more")
     return value
 

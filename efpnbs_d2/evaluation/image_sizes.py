@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..coco_file import is_id, read_json
+from ..coco_file import is_id, kind_of, read_json
 from ..file_format import DataFormatError, shorten
 from ..image_files import IMAGE_SUFFIXES, image_size
 
@@ -51,7 +51,9 @@ def _from_json(path: str) -> dict[str, tuple[int, int]]:
     with open(path, "rb") as file:
         content = read_json(path, file.read())
     if not isinstance(content, dict):
-        raise DataFormatError(f"{path}:1: expected a JSON object {{image: [height, width]}}")
+        raise DataFormatError(
+            f"{path}:1: found {kind_of(content)}, expected a JSON object: name, [height, width]"
+        )
     for name, size in content.items():
         good = isinstance(size, list) and len(size) == 2 and all(is_id(s) and s > 0 for s in size)
         if not good:

@@ -113,7 +113,9 @@ def _read_text_files(path: str, truth: GroundTruth, known: Collection[int] | Non
     stems = text_stems(truth)
     for stem, file in files.items():
         if stem not in stems:
-            raise DataFormatError(f"{file}: found no image {stem!r} in {truth.source}")
+            raise DataFormatError(
+                f"{file}: found no image {stem!r} in {truth.source}, expected one"
+            )
     # Whatever is no class is refused below, with the ids of the ground truth in the message.
     highest = int(LARGEST_COORDINATE) if known is None else max(known)
     rows: list[tuple[float, ...]] = []

@@ -118,7 +118,7 @@ def test_a_broken_annotation_is_refused_or_dropped_and_counted(coco, caplog, ent
     ("sections", "message"),
     [
         ({"images": [*IMAGES, {"id": 3}]}, r"images\[2\]: found id 3, expected .* no other image"),
-        ({"images": []}, "no usable entry in 'images'"),
+        ({"images": []}, "no image in 'images'"),
         ({"categories": []}, "found no 'categories'"),
         ({"annotations": None}, "found no 'annotations'"),
     ],
