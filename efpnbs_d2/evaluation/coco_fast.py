@@ -164,7 +164,7 @@ def _evaluate(
     iou_thresholds: tuple[float, ...],
     size_ranges: tuple[SizeRange, ...],
 ) -> dict[str, Any]:
-    """The library's ``eval`` for some of the detections, a (D,) mask, all of which may match."""
+    """What the library finds for some of the detections, a (D,) mask, cut no further."""
     truth = list(_truth_records(data))
     found = list(_found_records(data, detections))
     images = [{"id": i} for i in sorted({record["image_id"] for record in (*truth, *found)})]

@@ -40,6 +40,12 @@ def test_memory_is_of_a_fresh_process(tmp_path):
     assert 0.05 < bench_evaluation.measure_files("aitod", *files)["GB"] < 1.4 < ours.nbytes / 1e9
 
 
+def test_evaluate_and_accumulate_are_timed(monkeypatch):
+    monkeypatch.setattr(bench_evaluation, "_seconds", lambda run: (run(), 1.0)[1])
+    expected = {"ours": 1, "faster-coco-eval": 2, "pycocotools": 2, "ratio": 2}
+    assert bench_evaluation.compare(SIZES) == expected
+
+
 def test_coco_files_hold_the_columns(tmp_path):
     truth, found = SIZES.columns()
     protocol = PROTOCOLS["aitod"]
@@ -65,6 +71,8 @@ def test_boxes_are_worth_evaluating():
     again, _ = SIZES.columns()
     np.testing.assert_array_equal(truth.boxes, again.boxes)
     assert len(truth.image) == 200 and len(found.image) == 1000
+    same_image = np.diff(found.image) == 0
+    assert (np.diff(found.image) >= 0).all() and (np.diff(found.scores)[same_image] <= 0).all()
     metrics = evaluate(PROTOCOLS["aitod"], truth, found, progress=False).metrics
     assert 0.1 < metrics["AP50"] < 0.9
 
