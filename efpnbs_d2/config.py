@@ -51,6 +51,48 @@ def add_efpnbs_config(cfg: CN) -> None:
     # Gradient share that a bin should get: "per_object", "uniform" or "per_sample".
     cfg.MODEL.DC_LOSS.TARGET = "per_object"
 
+    # --- Label assignment: which anchors are trained to find which object ------------------------
+    cfg.MODEL.ASSIGNER = CN()
+    # Registered rule of the RPN: "ThresholdAssigner" (Detectron2's, with MODEL.RPN.IOU_THRESHOLDS),
+    # "RankingAssigner" (NWD-RKA) or "HierarchicalAssigner" (RFLA).
+    cfg.MODEL.ASSIGNER.NAME = "ThresholdAssigner"
+    cfg.MODEL.THRESHOLD_ASSIGNER = CN()
+    # What the thresholds are compared with: "iou", "nwd", "dotd", "rfd_kl" or "rfd_wd".
+    cfg.MODEL.THRESHOLD_ASSIGNER.SIMILARITY = "iou"
+    # What an object's best anchors must reach to be foreground below the thresholds, and belong to
+    # this object; None: any value, and they keep the object they resemble most, as in Detectron2.
+    cfg.MODEL.THRESHOLD_ASSIGNER.MIN_QUALITY = None
+    cfg.MODEL.RANKING_ASSIGNER = CN()
+    # Anchors an object.
+    cfg.MODEL.RANKING_ASSIGNER.TOPK = 2
+    cfg.MODEL.RANKING_ASSIGNER.SIMILARITY = "nwd"
+    # Anchors outside the ranking take no loss from this similarity on; None: they are background.
+    cfg.MODEL.RANKING_ASSIGNER.NEGATIVE_BELOW = None
+    cfg.MODEL.HIERARCHICAL_ASSIGNER = CN()
+    # Priors an object in the first ranking, and in the second one on shrunken priors.
+    cfg.MODEL.HIERARCHICAL_ASSIGNER.TOPK = [3, 1]
+    # Size of the shrunken priors in that of the priors.
+    cfg.MODEL.HIERARCHICAL_ASSIGNER.SHRINK = 0.9
+    # Shrunken priors outside both rankings take no loss from this similarity on; None: background.
+    cfg.MODEL.HIERARCHICAL_ASSIGNER.NEGATIVE_BELOW = 0.8
+    cfg.MODEL.HIERARCHICAL_ASSIGNER.SIMILARITY = "rfd_kl"
+    # MODEL.ANCHOR_GENERATOR.NAME "ReceptiveFieldAnchorGenerator": priors as large as what a feature
+    # of MODEL.RESNETS sees.
+    cfg.MODEL.RECEPTIVE_FIELD_PRIORS = CN()
+    # Side of a prior in that of the receptive field.
+    cfg.MODEL.RECEPTIVE_FIELD_PRIORS.FRACTION = 0.5
+    # sqrt(area) of each level's priors in pixels, in place of those computed; None computes them.
+    cfg.MODEL.RECEPTIVE_FIELD_PRIORS.SIZES = None
+    cfg.MODEL.RECEPTIVE_FIELD_PRIORS.ASPECT_RATIOS = [0.5, 1.0, 2.0]
+    # Which proposals are matched with an object, by MODEL.ROI_HEADS.IOU_THRESHOLDS: as above.
+    cfg.MODEL.ROI_HEADS.SIMILARITY = "iou"
+    # Which proposals suppress one another: "iou" or "nwd"; MODEL.RPN.NMS_THRESH is its threshold.
+    cfg.MODEL.RPN.NMS_TYPE = "iou"
+    cfg.MODEL.NWD = CN()
+    # C of NWD and DotD wherever they are used, in network-input pixels: mean sqrt(w * h) of the
+    # data set's objects. The box losses know "nwd" too (BBOX_REG_LOSS_TYPE).
+    cfg.MODEL.NWD.CONSTANT = 12.8
+
     # --- TinyObjectMapper -----------------------------------------------------------------------
     # Ignored regions in training: "no_loss" hands them to the model, "erase" paints them over.
     cfg.INPUT.IGNORE_REGIONS = "no_loss"

@@ -6,19 +6,25 @@ import pytest
 import torch
 from detectron2.config import LazyConfig, get_cfg
 from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
 
 from efpnbs_d2 import add_efpnbs_config
 from efpnbs_d2.engine.cli import load_config
 from efpnbs_d2.engine.recipe import LazyRecipe, YacsRecipe
 from efpnbs_d2.modeling import (
     DCFastRCNNOutputLayers,
+    HierarchicalAssigner,
     IgnoringCascadeROIHeads,
     IgnoringROIHeads,
     IgnoringRPN,
+    RankingAssigner,
+    ReceptiveFieldAnchorGenerator,
+    ThresholdAssigner,
 )
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 LAZY = sorted(p for p in CONFIGS.glob("*/*.py") if p.parent.name != "common")
+NETS = ("fpn", "efpn_bs")
 YACS = sorted(CONFIGS.glob("yacs/*.yaml"))
 
 
@@ -68,6 +74,76 @@ def _assert_ignores_regions(model):
     """The baselines too: what two configs compare must not be how they treat crowds."""
     assert isinstance(model.proposal_generator, IgnoringRPN)
     assert isinstance(model.roi_heads, (IgnoringROIHeads, IgnoringCascadeROIHeads))
+
+
+RULES = {"": ThresholdAssigner, "_nwd": RankingAssigner, "_rfla": HierarchicalAssigner}
+ASSIGNMENTS = [
+    f"{stem}{rule}_{depth}"
+    for stem, depth in [
+        *((f"{data}/{net}", "r50") for data in ("aitod", "tinyperson", "visdrone") for net in NETS),
+        *((f"visdrone/mini_{net}", "r18") for net in NETS),
+    ]
+    for rule in RULES
+]
+
+
+@pytest.mark.parametrize("name", ASSIGNMENTS)
+def test_every_rule_of_assignment_trains(name, small_lazy):
+    """{FPN, E-FPN-BS} x {IoU, NWD, RFLA}: two steps on a crowd of tiny objects, with a gradient."""
+    cfg = small_lazy("model.roi_heads.batch_size_per_image=16", config=f"{name}.py")
+    model = LazyRecipe(cfg).build_model().train()
+    rule = next(r for r in reversed(RULES) if r in name)
+    assert type(model.proposal_generator.anchor_matcher) is RULES[rule]
+    generator = model.proposal_generator.anchor_generator
+    assert isinstance(generator, ReceptiveFieldAnchorGenerator) == (rule == "_rfla")
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    with EventStorage():
+        for _ in range(2):
+            losses = model(_tiny_objects())
+            optimizer.zero_grad()
+            sum(losses.values()).backward()
+            gradient = model.proposal_generator.rpn_head.anchor_deltas.weight.grad
+            assert gradient.isfinite().all() and gradient.abs().sum() > 0
+            optimizer.step()
+    assert all(loss.isfinite() for loss in losses.values())
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in ASSIGNMENTS if "_nwd_" in name or "_rfla_" in name]
+)
+def test_a_rule_of_assignment_changes_the_rpn_only(name, small_lazy):
+    base = name.replace("_nwd_", "_").replace("_rfla_", "_")
+    cfg, baseline = (small_lazy(config=f"{n}.py") for n in (name, base))
+    for part in ("dataloader", "optimizer", "lr_multiplier"):
+        assert cfg[part] == baseline[part]
+    for part in ("backbone", "roi_heads"):
+        assert cfg.model[part] == baseline.model[part]
+    for part in ("anchor_matcher", "anchor_generator"):
+        cfg.model.proposal_generator.pop(part)
+        baseline.model.proposal_generator.pop(part)
+    assert cfg.model.proposal_generator == baseline.model.proposal_generator
+
+
+def test_rfla_follows_the_resnet():
+    """Detectron2's ImageNet ResNet-50 strides in its 1x1 convolutions, a ResNet-18 has none."""
+    for name, sides in (
+        ("aitod/fpn_rfla_r50", (35, 99, 291, 483, 483)),
+        ("visdrone/mini_fpn_rfla_r18", (43, 99, 211, 435, 435)),
+    ):
+        generator = LazyRecipe(load_config(str(CONFIGS / f"{name}.py"), [])).build_model()
+        cells = generator.proposal_generator.anchor_generator.cell_anchors
+        assert [2 * float(c[1, 2] - c[1, 0]) for c in cells] == pytest.approx(sides)
+
+
+def _tiny_objects():
+    generator = torch.Generator().manual_seed(0)
+    instances = Instances((64, 96))
+    corner = torch.rand(10, 2, generator=generator) * 50
+    instances.gt_boxes = Boxes(torch.cat([corner, corner + 2 + 8 * torch.rand(10, 2)], dim=1))
+    instances.gt_classes = torch.zeros(10, dtype=torch.int64)
+    instances.gt_scale = instances.gt_boxes.area().sqrt()
+    image = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8, generator=generator)
+    return [{"image": image, "instances": instances}]
 
 
 def _keys(node, prefix=""):

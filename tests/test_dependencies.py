@@ -60,8 +60,9 @@ METHOD = {
         LAYERS | {"detectron2.config", "detectron2.utils.comm", "detectron2.utils.events"},
     ),
     "efpn_bs": ({"cem", "fbsm", "padding"}, None),
-    "box_predictor": ({"dc_loss"}, None),
-    "roi_heads": ({"box_predictor", "ignore"}, None),
+    "nwd": ({"assigners"}, {"torch"}),
+    "box_predictor": ({"assigners", "dc_loss", "nwd"}, None),
+    "roi_heads": ({"assigners", "box_predictor", "ignore"}, None),
 }
 
 

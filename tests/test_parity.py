@@ -1,17 +1,32 @@
 """One definition, two config systems: the same model from LazyConfig and from yacs."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 import torch
-from detectron2.config import get_cfg
+from detectron2.config import LazyCall as L
+from detectron2.config import get_cfg, instantiate
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
 from efpnbs_d2 import add_efpnbs_config
+from efpnbs_d2.engine.cli import load_config
 from efpnbs_d2.engine.recipe import LazyRecipe, YacsRecipe
-from efpnbs_d2.modeling import EFPNBS, DCLoss, TinyObjectRCNN
+from efpnbs_d2.modeling import (
+    EFPNBS,
+    DCLoss,
+    HierarchicalAssigner,
+    IgnoringRPN,
+    RankingAssigner,
+    ReceptiveFieldAnchorGenerator,
+    ThresholdAssigner,
+    TinyObjectRCNN,
+)
+from efpnbs_d2.modeling.assigners import build_assigner
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 # Every option of ours away from its default, in both systems: at default values a key that is
 # not handed on passes unseen.
@@ -119,7 +134,177 @@ def _describe(model):
     )
 
 
-@pytest.mark.parametrize("cls", [EFPNBS, DCLoss, TinyObjectRCNN])
+# For each rule of assignment: what yacs says, and the same as changes of a LazyConfig's model.
+RULES = {
+    "ThresholdAssigner": (
+        [
+            "MODEL.RPN.IOU_THRESHOLDS=[0.5,0.95]",
+            "MODEL.THRESHOLD_ASSIGNER.SIMILARITY=dotd",
+            "MODEL.THRESHOLD_ASSIGNER.MIN_QUALITY=0.8",
+            "MODEL.NWD.CONSTANT=9.0",
+        ],
+        L(ThresholdAssigner)(
+            thresholds=[0.5, 0.95],
+            labels=[0, -1, 1],
+            similarity="dotd",
+            min_quality=0.8,
+            constant=9.0,
+        ),
+    ),
+    "RankingAssigner": (
+        [
+            "MODEL.RANKING_ASSIGNER.TOPK=4",
+            "MODEL.RANKING_ASSIGNER.SIMILARITY=dotd",
+            "MODEL.RANKING_ASSIGNER.NEGATIVE_BELOW=0.4",
+            "MODEL.NWD.CONSTANT=9.0",
+        ],
+        L(RankingAssigner)(topk=4, similarity="dotd", negative_below=0.4, constant=9.0),
+    ),
+    "HierarchicalAssigner": (
+        [
+            "MODEL.HIERARCHICAL_ASSIGNER.TOPK=[2,2]",
+            "MODEL.HIERARCHICAL_ASSIGNER.SHRINK=0.7",
+            "MODEL.HIERARCHICAL_ASSIGNER.NEGATIVE_BELOW=0.3",
+            "MODEL.HIERARCHICAL_ASSIGNER.SIMILARITY=nwd",
+            "MODEL.NWD.CONSTANT=9.0",
+        ],
+        L(HierarchicalAssigner)(
+            topk=[2, 2], shrink=0.7, negative_below=0.3, similarity="nwd", constant=9.0
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_both_systems_assign_alike(small_yacs, name):
+    """Each yacs key of a rule changes whom anchors are assigned to, and so does its argument."""
+    options, rule = RULES[name]
+    generator = torch.Generator().manual_seed(0)
+    corner = torch.rand(700, 2, generator=generator) * 100
+    size = torch.rand(700, 2, generator=generator) * 20 + 2
+    boxes = torch.cat([corner, corner + size], dim=1)
+
+    def assigned(rule):
+        return torch.cat(rule(boxes[:20], boxes[20:])).tolist()
+
+    def from_yacs(options):
+        cfg = small_yacs(f"MODEL.ASSIGNER.NAME={name}", *options).clone()
+        return assigned(build_assigner(cfg))
+
+    expected = assigned(instantiate(rule))
+    assert from_yacs(options) == expected
+    for left_out in options:
+        assert from_yacs([o for o in options if o != left_out]) != expected, left_out
+
+
+def test_the_model_learns_by_its_rule(small_lazy, small_yacs):
+    name = "HierarchicalAssigner"
+    options, rule = RULES[name]
+    cfg = small_lazy()
+    cfg.model.proposal_generator.anchor_matcher = rule
+    lazy = LazyRecipe(cfg).build_model()
+    yacs = YacsRecipe(small_yacs(f"MODEL.ASSIGNER.NAME={name}", *options)).build_model()
+    stock = YacsRecipe(small_yacs()).build_model()
+    for model in (yacs, stock):
+        model.load_state_dict(lazy.state_dict())
+    assert _losses(yacs) == _losses(lazy) != _losses(stock)
+
+
+def test_both_systems_make_the_same_priors(small_lazy, small_yacs):
+    cfg = small_lazy()
+    cfg.model.proposal_generator.anchor_generator = L(ReceptiveFieldAnchorGenerator)(
+        strides=[4, 8, 16, 32, 64], depth=18, fraction=0.4, aspect_ratios=[0.5, 1.5, 3.0]
+    )
+    options = [
+        "MODEL.ANCHOR_GENERATOR.NAME=ReceptiveFieldAnchorGenerator",
+        "MODEL.RECEPTIVE_FIELD_PRIORS.FRACTION=0.4",
+        "MODEL.RECEPTIVE_FIELD_PRIORS.ASPECT_RATIOS=[0.5,1.5,3.0]",
+    ]
+    assert _cells(YacsRecipe(small_yacs(*options))) == _cells(LazyRecipe(cfg))
+    sizes = [10.0, 20.0, 30.0, 40.0, 50.0]
+    cfg.model.proposal_generator.anchor_generator.sizes = sizes
+    options.append(f"MODEL.RECEPTIVE_FIELD_PRIORS.SIZES={sizes}")
+    assert _cells(YacsRecipe(small_yacs(*options))) == _cells(LazyRecipe(cfg))
+
+
+def _cells(recipe):
+    generator = recipe.build_model().proposal_generator.anchor_generator
+    return generator.offset, [cell.tolist() for cell in generator.cell_anchors]
+
+
+NWD_EVERYWHERE = [
+    "MODEL.RPN.NMS_TYPE=nwd",
+    "MODEL.RPN.NMS_THRESH=0.85",
+    "MODEL.RPN.BBOX_REG_LOSS_TYPE=nwd",
+    "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE=nwd",
+    "MODEL.ROI_HEADS.SIMILARITY=nwd",
+    "MODEL.NWD.CONSTANT=20.0",
+]
+
+
+def test_nwd_in_every_other_place_is_the_same_in_both(small_lazy, small_yacs):
+    """Proposals' NMS, both box losses and the ROI heads' matching, all with a constant of 20."""
+    cfg = small_lazy()
+    rpn, heads = cfg.model.proposal_generator, cfg.model.roi_heads
+    rpn.update(nms_type="nwd", nms_thresh=0.85, box_reg_loss_type="nwd", nwd_constant=20.0)
+    heads.box_predictor.update(box_reg_loss_type="nwd", nwd_constant=20.0)
+    heads.proposal_matcher = L(ThresholdAssigner)(
+        thresholds=[0.5],
+        labels=[0, 1],
+        allow_low_quality_matches=False,
+        similarity="nwd",
+        constant=20.0,
+    )
+    lazy = LazyRecipe(cfg).build_model()
+    yacs = YacsRecipe(small_yacs(*NWD_EVERYWHERE)).build_model()
+    stock = YacsRecipe(small_yacs()).build_model()
+    yacs.load_state_dict(lazy.state_dict())
+    assert _losses(yacs) == _losses(lazy)
+    for ours, theirs, default in zip(*map(_nwd_options, (lazy, yacs, stock)), strict=True):
+        assert ours == theirs != default
+
+
+def _nwd_options(model):
+    rpn, heads = model.proposal_generator, model.roi_heads
+    boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0]]), torch.tensor([[6.0, 0.0, 10.0, 4.0]])
+    return (
+        (rpn.nms_type, rpn.nms_thresh),
+        rpn.has_nwd_loss,
+        rpn.nwd_constant,
+        heads.box_predictor.box_reg_loss_type,
+        heads.box_predictor.nwd_constant,
+        heads.proposal_matcher.similarity(*boxes).item(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("base", "part"), [("Base-EFPNBS-NWD", "nwd"), ("Base-EFPNBS-RFLA", "rfla")]
+)
+def test_the_yaml_of_a_rule_is_its_part(base, part):
+    """`use_nwd` and `use_rfla`, as aitod's configs call them, against their twins in yacs."""
+    lazy = LazyRecipe(load_config(str(CONFIGS / f"aitod/efpn_bs_{part}_r50.py"), [])).build_model()
+    yacs = YacsRecipe(load_config(str(CONFIGS / f"yacs/{base}.yaml"), [])).build_model()
+    for model in (lazy, yacs):
+        model.rule = vars(model.proposal_generator.anchor_matcher)
+        model.rule = {k: v for k, v in model.rule.items() if not callable(v)}
+        model.cells = [c.tolist() for c in model.proposal_generator.anchor_generator.cell_anchors]
+    assert lazy.rule == yacs.rule
+    assert lazy.cells == yacs.cells
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [
+        EFPNBS,
+        DCLoss,
+        TinyObjectRCNN,
+        HierarchicalAssigner,
+        IgnoringRPN,
+        RankingAssigner,
+        ReceptiveFieldAnchorGenerator,
+        ThresholdAssigner,
+    ],
+)
 def test_fresh_yacs_defaults_are_the_signatures(cls):
     cfg = get_cfg()
     add_efpnbs_config(cfg)
@@ -127,11 +312,16 @@ def test_fresh_yacs_defaults_are_the_signatures(cls):
     cfg.MODEL.BACKBONE.NAME = "EFPNBS"
     cfg.MODEL.RPN.IN_FEATURES = cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2"]
     cfg.MODEL.DEVICE = "cpu"
-    arguments = (cfg, ShapeSpec(channels=3)) if cls is EFPNBS else (cfg,)
+    arguments = {
+        EFPNBS: (cfg, ShapeSpec(channels=3)),
+        IgnoringRPN: (cfg, {"p2": ShapeSpec(channels=8, stride=4)}),
+        ReceptiveFieldAnchorGenerator: (cfg, [ShapeSpec(stride=4)]),
+    }.get(cls, (cfg,))
     defaults = _defaults(cls)
     read = cls.from_config(*arguments)
     # Parts, and what Detectron2's own configs define, have no default of ours.
-    compared = {n: v for n, v in read.items() if n in defaults and n != "top_block"}
+    theirs = {"top_block", "stride_in_1x1"}
+    compared = {n: v for n, v in read.items() if n in defaults and n not in theirs}
     assert len(compared) >= 2
     for name, value in compared.items():
         assert _plain(value) == _plain(defaults[name]), name

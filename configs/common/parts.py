@@ -15,7 +15,10 @@ from efpnbs_d2.modeling import (
     DCFastRCNNOutputLayers,
     DCLoss,
     DCROIHeads,
+    HierarchicalAssigner,
     IgnoringCascadeROIHeads,
+    RankingAssigner,
+    ReceptiveFieldAnchorGenerator,
 )
 
 
@@ -34,6 +37,22 @@ def use_dc_loss(model, *, strength=0.5):
     for predictor in heads.box_predictors if is_cascade else [heads.box_predictor]:
         predictor._target_ = DCFastRCNNOutputLayers
         predictor.dc_loss = L(DCLoss)(strength=strength)
+
+
+def use_nwd(model, *, topk=2):
+    """Train each object's `topk` nearest anchors by NWD; published are 2, and 3 under a cascade."""
+    model.proposal_generator.anchor_matcher = L(RankingAssigner)(topk=topk)
+
+
+def use_rfla(model):
+    """Replace anchors by receptive-field priors, and IoU by RFLA's hierarchy."""
+    rpn, stages = model.proposal_generator, model.backbone.bottom_up.stages
+    rpn.anchor_matcher = L(HierarchicalAssigner)()
+    rpn.anchor_generator = L(ReceptiveFieldAnchorGenerator)(
+        strides=rpn.anchor_generator.strides, depth="${...backbone.bottom_up.stages.depth}"
+    )
+    if "stride_in_1x1" in stages:
+        rpn.anchor_generator.stride_in_1x1 = "${...backbone.bottom_up.stages.stride_in_1x1}"
 
 
 def use_cascade(model):

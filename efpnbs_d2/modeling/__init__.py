@@ -1,6 +1,12 @@
 """Model parts; importing this package registers them with Detectron2."""
 
-from .box_predictor import DCFastRCNNOutputLayers
+from .assigners import (
+    HierarchicalAssigner,
+    RankingAssigner,
+    ReceptiveFieldAnchorGenerator,
+    ThresholdAssigner,
+)
+from .box_predictor import DCFastRCNNOutputLayers, NWDFastRCNNOutputLayers
 from .cem import CEM
 from .dc_loss import DCLoss
 from .efpn_bs import EFPNBS
@@ -22,8 +28,13 @@ __all__ = [
     "DCROIHeads",
     "EFPNBS",
     "FBSM",
+    "HierarchicalAssigner",
     "IgnoringCascadeROIHeads",
     "IgnoringROIHeads",
     "IgnoringRPN",
+    "NWDFastRCNNOutputLayers",
+    "RankingAssigner",
+    "ReceptiveFieldAnchorGenerator",
+    "ThresholdAssigner",
     "TinyObjectRCNN",
 ]

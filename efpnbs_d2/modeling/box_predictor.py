@@ -19,7 +19,9 @@ from detectron2.utils.logger import log_first_n
 from fvcore.nn import giou_loss, smooth_l1_loss
 from torch import Tensor, nn
 
+from .assigners.similarity import CONSTANT
 from .dc_loss import DCLoss, gradient_magnitude, scale_bin
+from .nwd import nwd_loss
 
 _IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
 
@@ -60,12 +62,61 @@ def object_scale(instances: Instances) -> Tensor:
     return instances.gt_boxes.area().sqrt()
 
 
-class DCFastRCNNOutputLayers(FastRCNNOutputLayers):
+class NWDFastRCNNOutputLayers(FastRCNNOutputLayers):
+    """`FastRCNNOutputLayers` that also know the box loss "nwd", on decoded boxes.
+
+    Source: the released code of NWD (Wang et al.).
+    """
+
+    @configurable
+    def __init__(
+        self, input_shape: ShapeSpec, *, nwd_constant: float = CONSTANT, **kwargs: Any
+    ) -> None:
+        """
+        Args:
+            input_shape: shape of the input features.
+            nwd_constant: C of the loss "nwd" in network-input pixels.
+            kwargs: as for `FastRCNNOutputLayers`.
+        """
+        super().__init__(input_shape, **kwargs)
+        self.nwd_constant = nwd_constant
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
+        return {**super().from_config(cfg, input_shape), "nwd_constant": cfg.MODEL.NWD.CONSTANT}
+
+    def box_reg_loss(
+        self, proposal_boxes: Tensor, gt_boxes: Tensor, pred_deltas: Tensor, gt_classes: Tensor
+    ) -> Tensor:
+        """As `FastRCNNOutputLayers.box_reg_loss`: summed over foreground, divided by R."""
+        if self.box_reg_loss_type != "nwd":
+            return super().box_reg_loss(proposal_boxes, gt_boxes, pred_deltas, gt_classes)
+        foreground = self._foreground(gt_classes)
+        deltas = self._own_deltas(pred_deltas, gt_classes, foreground)
+        predicted = self.box2box_transform.apply_deltas(deltas, proposal_boxes[foreground])
+        loss = nwd_loss(predicted, gt_boxes[foreground], self.nwd_constant)
+        return loss.sum() / max(gt_classes.numel(), 1)
+
+    def _foreground(self, gt_classes: Tensor) -> Tensor:
+        """Indices (F,) of the foreground proposals."""
+        return ((gt_classes >= 0) & (gt_classes < self.num_classes)).nonzero()[:, 0]
+
+    def _own_deltas(self, pred_deltas: Tensor, gt_classes: Tensor, foreground: Tensor) -> Tensor:
+        """Deltas (F, 4) of the foreground proposals, those of the object's class if each has."""
+        deltas, classes = pred_deltas[foreground], gt_classes[foreground]
+        if deltas.shape[1] == len(self.box2box_transform.weights):
+            return deltas
+        deltas = deltas.unflatten(1, (self.num_classes, -1))
+        return deltas[torch.arange(len(classes), device=classes.device), classes]
+
+
+class DCFastRCNNOutputLayers(NWDFastRCNNOutputLayers):
     """`FastRCNNOutputLayers` whose two losses are weighted by DCLoss.
 
     A foreground proposal's classification and box loss are multiplied by the weights of the scale
     bin of its matched object; background keeps weight 1 and the normalisation is the stock one.
-    Softmax and sigmoid cross-entropy, every box loss of Detectron2, class-agnostic or not.
+    Softmax and sigmoid cross-entropy, "nwd" and every box loss of Detectron2, class-agnostic or
+    not.
 
     The averages behind the weights move in each call of :meth:`losses` unless gradients are
     disabled (`torch.no_grad()`, e.g. for validation losses), where the present weights are used.
@@ -79,7 +130,7 @@ class DCFastRCNNOutputLayers(FastRCNNOutputLayers):
         Args:
             input_shape: shape of the input features.
             dc_loss: holds DCLoss' options and state; of strength 0, the losses are the stock ones.
-            kwargs: as for `FastRCNNOutputLayers`.
+            kwargs: as for `NWDFastRCNNOutputLayers`.
 
         Raises:
             ValueError: DCLoss does not know the loss that is asked for.
@@ -96,7 +147,7 @@ class DCFastRCNNOutputLayers(FastRCNNOutputLayers):
                 "classes are drawn anew at each call. Switch it off, or set the strength of "
                 "DCLoss to 0."
             )
-        known = ("smooth_l1", *_IOU_LOSSES)
+        known = ("smooth_l1", *_IOU_LOSSES, "nwd")
         if self.box_reg_loss_type not in known:
             raise ValueError(
                 f"Box regression loss {self.box_reg_loss_type!r} (BBOX_REG_LOSS_TYPE, "
@@ -151,13 +202,10 @@ class DCFastRCNNOutputLayers(FastRCNNOutputLayers):
         The stock loss is the one with weight 1 everywhere, background included.
         """
         gt_classes = cat([p.gt_classes for p in proposals])
-        foreground = ((gt_classes >= 0) & (gt_classes < self.num_classes)).nonzero()[:, 0]
-        classes = gt_classes[foreground]
-        logits, deltas = predictions[0][foreground], predictions[1][foreground]
-        if deltas.shape[1] > len(self.box2box_transform.weights):  # one box per class
-            deltas = deltas.unflatten(1, (self.num_classes, -1))
-            deltas = deltas[torch.arange(len(classes), device=classes.device), classes]
-        cls_losses = partial(self._cls_losses, classes=classes)
+        foreground = self._foreground(gt_classes)
+        logits = predictions[0][foreground]
+        deltas = self._own_deltas(predictions[1], gt_classes, foreground)
+        cls_losses = partial(self._cls_losses, classes=gt_classes[foreground])
         reg_losses = partial(
             self._reg_losses,
             boxes=cat([p.proposal_boxes.tensor for p in proposals])[foreground],
@@ -200,4 +248,6 @@ class DCFastRCNNOutputLayers(FastRCNNOutputLayers):
             loss = smooth_l1_loss(deltas, target, beta=self.smooth_l1_beta, reduction="none")
             return loss.sum(dim=1)
         predicted = self.box2box_transform.apply_deltas(deltas, boxes)
+        if self.box_reg_loss_type == "nwd":
+            return nwd_loss(predicted, gt_boxes, self.nwd_constant)
         return _IOU_LOSSES[self.box_reg_loss_type](predicted, gt_boxes, reduction="none")

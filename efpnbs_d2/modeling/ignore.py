@@ -7,9 +7,10 @@ boxes are xyxy in network-input pixels.
 from collections.abc import Iterable, Sequence
 
 import torch
-from detectron2.modeling.matcher import Matcher
-from detectron2.structures import Boxes, Instances, pairwise_ioa, pairwise_iou
+from detectron2.structures import Boxes, Instances, pairwise_ioa
 from torch import Tensor
+
+from .assigners import Assigner
 
 # A sample is inside a region that covers this share of the sample's own area.
 INSIDE = 0.5
@@ -63,24 +64,22 @@ def inside_ignored(boxes: Boxes, regions: Boxes) -> Tensor:
     return inside
 
 
-def without_ignored(
-    proposals: list[Instances], targets: Sequence[Instances], matcher: Matcher
-) -> list[Instances]:
-    """The proposals of a batch, less those inside an ignored region that match no object.
+def match_outside_ignored(
+    assigner: Assigner, gt_boxes: Boxes, boxes: Boxes, regions: Boxes
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Match samples with the objects of an image, and say which of the others are to be left out.
 
     Args:
-        proposals: N times `Instances` with `proposal_boxes`.
-        targets: N times the objects; the regions come with a `TargetsWithRegions`.
-        matcher: says which proposals are foreground (label 1).
+        assigner: says which samples are foreground (label 1).
+        gt_boxes: the objects.
+        boxes: (S, 4) samples.
+        regions: (M, 4).
 
     Returns:
-        N times `Instances` in the order given. Of an image without regions, the very same object.
+        The assigner's matches and labels (S,), and (S,) bool: what matches no object and is inside
+        an ignored region.
     """
-    kept = []
-    for proposal, target, regions in zip(proposals, targets, regions_of(targets), strict=True):
-        if len(regions) > 0:
-            boxes = proposal.proposal_boxes
-            _, labels = matcher(pairwise_iou(target.gt_boxes, boxes))
-            proposal = proposal[(labels == 1) | ~inside_ignored(boxes, regions)]
-        kept.append(proposal)
-    return kept
+    matches, labels = assigner(gt_boxes, boxes)
+    if len(regions) == 0:
+        return matches, labels, torch.zeros_like(labels, dtype=torch.bool)
+    return matches, labels, (labels != 1) & inside_ignored(boxes, regions)

@@ -15,12 +15,13 @@ from detectron2.utils.events import EventStorage
 from efpnbs_d2.modeling.box_predictor import (
     DCFastRCNNOutputLayers,
     LabelledProposals,
+    NWDFastRCNNOutputLayers,
     object_scale,
 )
 from efpnbs_d2.modeling.dc_loss import DCLoss, bin_totals, gradient_magnitude, scale_bin
 
 CLASSES = 3
-BOX_LOSSES = ("smooth_l1", "giou", "diou", "ciou")
+BOX_LOSSES = ("smooth_l1", "giou", "diou", "ciou", "nwd")
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,12 @@ def options(*, num_classes=CLASSES, box_loss="smooth_l1", sigmoid=False, agnosti
         "cls_agnostic_bbox_reg": agnostic,
         **other,
     }
+
+
+def make_stock(**kwargs):
+    """Without DCLoss: Detectron2's own, unless it does not know the loss."""
+    is_nwd = kwargs.get("box_loss") == "nwd"
+    return (NWDFastRCNNOutputLayers if is_nwd else FastRCNNOutputLayers)(**options(**kwargs))
 
 
 def make(dc_loss=None, **kwargs):
@@ -121,7 +128,7 @@ variants_all = [
     "variant", [*variants_all, {"loss_weight": {"loss_box_reg": 2.0}}], ids=str
 )
 def test_strength_zero_is_the_stock_loss_bit_for_bit(variant):
-    stock, ours = FastRCNNOutputLayers(**options(**variant)), make(DCLoss(strength=0.0), **variant)
+    stock, ours = make_stock(**variant), make(DCLoss(strength=0.0), **variant)
     proposals = mixed_batch()
     expected, expected_gradients = losses_and_gradients(stock, list(proposals))
     found, gradients = losses_and_gradients(ours, proposals)
@@ -135,7 +142,7 @@ def test_strength_zero_is_the_stock_loss_bit_for_bit(variant):
     "variant", [*variants_all, {"loss_weight": {"loss_box_reg": 2.0}}], ids=str
 )
 def test_strength_1e_6_converges_to_the_stock_loss(variant):
-    stock, ours = FastRCNNOutputLayers(**options(**variant)), make(DCLoss(strength=1e-6), **variant)
+    stock, ours = make_stock(**variant), make(DCLoss(strength=1e-6), **variant)
     proposals = mixed_batch()
     expected, expected_gradients = losses_and_gradients(stock, list(proposals))
     found, gradients = losses_and_gradients(ours, proposals)
@@ -183,7 +190,7 @@ def test_losses_are_the_weighted_sums_over_all_proposals():
 
 @pytest.mark.parametrize("variant", variants_all, ids=str)
 def test_weights_scale_the_stock_gradient_and_are_constants(variant):
-    stock, ours = FastRCNNOutputLayers(**options(**variant)), make(DCLoss(strength=1.0), **variant)
+    stock, ours = make_stock(**variant), make(DCLoss(strength=1.0), **variant)
     proposals = mixed_batch()
     _, expected = losses_and_gradients(stock, list(proposals))
     _, found = losses_and_gradients(ours, proposals)
@@ -204,7 +211,7 @@ def test_weights_scale_the_stock_gradient_and_are_constants(variant):
 @pytest.mark.parametrize("variant", variants_all, ids=str)
 def test_observed_magnitudes_are_those_of_the_stock_loss(variant):
     """The totals per bin equal the L1 norms of the stock gradients, times stock's divisor R."""
-    stock, ours = FastRCNNOutputLayers(**options(**variant)), make(**variant)
+    stock, ours = make_stock(**variant), make(**variant)
     proposals = mixed_batch()
     _, (by_logits, by_deltas) = losses_and_gradients(stock, list(proposals))
     losses_and_gradients(ours, proposals)
@@ -222,7 +229,7 @@ def test_observed_magnitudes_are_those_of_the_stock_loss(variant):
 @variants
 def test_box_gradient_magnitudes_against_finite_differences(box_loss):
     """Of the *stock* loss of one proposal at a time, by central differences."""
-    ours, stock = make(box_loss=box_loss), FastRCNNOutputLayers(**options(box_loss=box_loss))
+    ours, stock = make(box_loss=box_loss), make_stock(box_loss=box_loss)
     proposals, _ = image([10.0, 24.0, 50.0, 80.0], num_background=0)
     boxes, gt_boxes = proposals.proposal_boxes.tensor, proposals.gt_boxes.tensor
     torch.manual_seed(0)
@@ -308,7 +315,7 @@ def test_averages_stand_still_without_gradients():
     with torch.no_grad():
         before = ours.losses(predictions, proposals)
     assert ours.dc_loss.steps.item() == 0  # and all weights are still 1
-    stock = FastRCNNOutputLayers(**options()).losses(predictions, proposals)
+    stock = make_stock().losses(predictions, proposals)
     torch.testing.assert_close(before, stock)
 
     weighted = ours.losses(predictions, proposals)
@@ -350,7 +357,7 @@ def test_mixed_precision_is_finite_and_close_to_float32(box_loss):
 def test_degenerate_batches(box_loss, sigmoid, proposals):
     ours = make(box_loss=box_loss, sigmoid=sigmoid)
     losses, gradients = losses_and_gradients(ours, proposals)
-    stock = FastRCNNOutputLayers(**options(box_loss=box_loss, sigmoid=sigmoid))
+    stock = make_stock(box_loss=box_loss, sigmoid=sigmoid)
     expected = stock.losses(outputs(stock, proposals), proposals)
     # One bin at most: nothing to balance
     torch.testing.assert_close(losses, expected)
@@ -413,7 +420,7 @@ def test_plain_proposals_are_refused():
 
 
 def test_unsupported_losses_are_refused_at_construction():
-    with pytest.raises(ValueError, match=r"'l7'.*expected one of smooth_l1, giou, diou, ciou"):
+    with pytest.raises(ValueError, match=r"'l7'.*expected one of smooth_l1, giou, diou, ciou, nwd"):
         make(box_loss="l7")
     federated = {
         "use_fed_loss": True,

@@ -6,11 +6,12 @@ from detectron2.modeling.matcher import Matcher
 from detectron2.structures import Boxes, Instances, pairwise_ioa
 
 from efpnbs_d2.modeling import ignore
+from efpnbs_d2.modeling.assigners import as_assigner
 from efpnbs_d2.modeling.ignore import (
     TargetsWithRegions,
     inside_ignored,
+    match_outside_ignored,
     regions_of,
-    without_ignored,
 )
 
 
@@ -21,13 +22,6 @@ def boxes(*rows):
 def target(*objects):
     instances = Instances((100, 100))
     instances.gt_boxes = boxes(*objects)
-    return instances
-
-
-def proposals(*rows):
-    instances = Instances((100, 100))
-    instances.proposal_boxes = boxes(*rows)
-    instances.objectness_logits = torch.arange(len(rows))
     return instances
 
 
@@ -90,12 +84,12 @@ def test_targets_carry_their_regions():
     assert [tuple(r.tensor.shape) for r in regions_of(plain)] == [(0, 4), (0, 4)]
 
 
-MATCHER = Matcher([0.5], [0, 1], allow_low_quality_matches=False)
+RULE = as_assigner(Matcher([0.5], [0, 1], allow_low_quality_matches=False))
 REGION = boxes((0, 0, 40, 40))
 
 
 def test_background_inside_a_region_is_left_out():
-    given = proposals(
+    given = boxes(
         (10, 10, 20, 20),  # the object
         (10, 10, 20, 28),  # IoU 100 / 180: foreground
         (10, 10, 20, 31),  # IoU 100 / 210: background, inside
@@ -103,18 +97,15 @@ def test_background_inside_a_region_is_left_out():
         (36, 0, 46, 10),  # 40 % inside
         (60, 60, 70, 70),
     )
-    targets = TargetsWithRegions([target((10, 10, 20, 20))], [REGION])
-    (kept,) = without_ignored([given], targets, MATCHER)
-    assert kept.objectness_logits.tolist() == [0, 1, 4, 5]
-    assert torch.equal(kept.proposal_boxes.tensor, given.proposal_boxes.tensor[[0, 1, 4, 5]])
+    found = match_outside_ignored(RULE, boxes((10, 10, 20, 20)), given, REGION)
+    assert [x.tolist() for x in found[1:]] == [
+        [1, 1, 0, 0, 0, 0],
+        [False, False, True, True, False, False],
+    ]
 
 
 def test_a_region_without_objects_and_images_without_regions():
-    given = [proposals((1, 1, 9, 9), (50, 50, 60, 60)), proposals((1, 1, 9, 9)), proposals()]
-    targets = TargetsWithRegions([target(), target(), target()], [REGION, boxes(), REGION])
-    kept = without_ignored(given, targets, MATCHER)
-    assert kept[0].objectness_logits.tolist() == [1]
-    assert kept[1] is given[1]
-    assert len(kept[2]) == 0
-    for same, proposal in zip(without_ignored(given, list(targets), MATCHER), given, strict=True):
-        assert same is proposal
+    given = boxes((1, 1, 9, 9), (50, 50, 60, 60))
+    assert match_outside_ignored(RULE, boxes(), given, REGION)[2].tolist() == [True, False]
+    assert match_outside_ignored(RULE, boxes(), given, boxes())[2].tolist() == [False, False]
+    assert match_outside_ignored(RULE, boxes(), boxes(), REGION)[2].tolist() == []

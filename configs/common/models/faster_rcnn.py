@@ -5,7 +5,12 @@ ResNet-50 with ImageNet weights (FrozenBN, two frozen stages); `parts.py` holds 
 
 from detectron2 import model_zoo
 
-from efpnbs_d2.modeling import IgnoringROIHeads, IgnoringRPN, TinyObjectRCNN
+from efpnbs_d2.modeling import (
+    IgnoringROIHeads,
+    IgnoringRPN,
+    NWDFastRCNNOutputLayers,
+    TinyObjectRCNN,
+)
 
 model = model_zoo.get_config("common/models/mask_rcnn_fpn.py").model
 model._target_ = TinyObjectRCNN
@@ -20,6 +25,8 @@ rpn, predictor = model.proposal_generator, model.roi_heads.box_predictor
 # The stock parts would take ignored regions for background.
 rpn._target_ = IgnoringRPN
 model.roi_heads._target_ = IgnoringROIHeads
+# The stock one, with one more box loss to choose.
+predictor._target_ = NWDFastRCNNOutputLayers
 
 # Anchors of 8..128 px instead of 32..512: AI-TOD's mean object is 12.8 px, and an anchor of 32 px
 # has at most IoU 0.16 with it.

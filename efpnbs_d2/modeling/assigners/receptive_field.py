@@ -112,7 +112,7 @@ class ReceptiveFieldAnchorGenerator(DefaultAnchorGenerator):
         options = cfg.MODEL.RECEPTIVE_FIELD_PRIORS
         return {
             "strides": [shape.stride for shape in input_shape],
-            "sizes": options.SIZES or None,
+            "sizes": options.SIZES,
             "depth": cfg.MODEL.RESNETS.DEPTH,
             "stride_in_1x1": cfg.MODEL.RESNETS.STRIDE_IN_1X1,
             "fraction": options.FRACTION,

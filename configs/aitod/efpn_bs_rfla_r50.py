@@ -1,0 +1,7 @@
+"""E-FPN-BS and DCLoss on AI-TOD v2, RFLA's priors and assignment."""
+
+from ..common.parts import use_rfla
+from .efpn_bs_r50 import dataloader, lr_multiplier, model, optimizer, train
+
+use_rfla(model)
+train.output_dir = "output/aitod/efpn_bs_rfla_r50"
