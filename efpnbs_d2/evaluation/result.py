@@ -41,13 +41,16 @@ class Evaluation:
         return value if self.protocol.percent else 100 * value
 
     def table(self) -> str:
-        """The numbers in percent as text for a terminal, and the notes below them."""
+        """The numbers in percent as text for a terminal, and the notes below them.
+
+        Of the numbers of each class only the first, as many as a terminal is wide.
+        """
         parts = [
             f"{self.protocol.title}, in %",
             _columns({name: self._shown(value) for name, value in self.metrics.items()}),
         ]
         if len(self.per_class) > 1:
-            names = list(next(iter(self.per_class.values())))
+            names = self._class_columns()
             rows = [
                 [label, *(self._shown(values[name]) for name in names)]
                 for label, values in self.per_class.items()
@@ -69,6 +72,15 @@ class Evaluation:
             "notes": list(self.notes),
         }
 
+    def _class_columns(self) -> list[str]:
+        """The headline and then the protocol's order, without what no class has."""
+        names = sorted(
+            next(iter(self.per_class.values())), key=lambda name: name != self.protocol.headline
+        )
+        values = {name: [row[name] for row in self.per_class.values()] for name in names}
+        known = [n for n in names if not all(math.isnan(self.percent(v)) for v in values[n])]
+        return known[:_CLASS_COLUMNS]
+
     def _shown(self, value: float) -> str:
         percent = self.percent(value)
         return "-" if math.isnan(percent) else f"{percent:.2f}"
@@ -76,6 +88,7 @@ class Evaluation:
 
 # Numbers are formatted already: tabulate would drop their zeros.
 _STYLE: Any = {"tablefmt": "simple", "disable_numparse": True, "stralign": "right"}
+_CLASS_COLUMNS = 7
 # Pairs of name and value beside each other, for a terminal of 100 columns.
 _PAIRS = 5
 
