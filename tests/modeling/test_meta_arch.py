@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 import torch
 from detectron2.modeling import GeneralizedRCNN
+from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.roi_heads import StandardROIHeads
 from detectron2.structures import Boxes, Instances
@@ -90,6 +91,7 @@ def test_stock_parts_that_miss_the_regions_are_named(build, caplog, monkeypatch)
     ours, stock = build(), build(config="tinyscenes/fpn_r18.py")
     # The same parts under their stock classes
     stock.proposal_generator.__class__ = RPN
+    stock.proposal_generator.anchor_matcher = Matcher([0.3, 0.7], [0, -1, 1])
     stock.roi_heads.__class__ = StandardROIHeads
     caplog.clear()
     with caplog.at_level(logging.WARNING):
