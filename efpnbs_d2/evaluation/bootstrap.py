@@ -170,17 +170,18 @@ def weighted_metrics(
         for metric in compared_metrics(protocol)
     ]
     parts = sorted({(size, at) for size, thresholds in metrics for at in thresholds})
+    sizes = sorted({size for size, _ in parts})
+    objects = {size: _objects(truth, matches.counted[size]) @ weights for size in sizes}
     ap = {}
     for size, at in tqdm(parts, desc="Resampling", disable=not progress):
         state = matches.state[size, at]
-        objects = _objects(truth, matches.counted[size]) @ weights
         judged = [ranking[state[ranking] != IGNORED] for ranking in rankings]
         ap[size, at] = np.stack(
             [
                 weighted_ap(
                     state[rows] == TRUE_POSITIVE,
                     image[rows],
-                    objects[k],
+                    objects[size][k],
                     weights,
                     protocol.interpolation,
                 )
@@ -192,7 +193,7 @@ def weighted_metrics(
         mean = np.mean([ap[size, at] for at in thresholds], axis=0)
         of_class = class_weights(protocol, truth, matches.counted[size], weights)
         values.append(class_mean(mean, of_class))
-    return np.stack(values)
+    return np.array(values).reshape(-1, weights.shape[1])
 
 
 def _size_index(protocol: Protocol, metric: Metric) -> int:

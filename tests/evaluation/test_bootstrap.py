@@ -132,6 +132,12 @@ def test_the_headline_comes_first_and_what_has_no_value_is_left_out():
     assert compared_metrics(early) == []
 
 
+def test_a_protocol_may_have_nothing_to_compare(crowded):
+    truth, found = crowded
+    bare = replace(SIMPLE, metrics=())
+    assert compare(bare, truth, found, found, resamples=3).differences == ()
+
+
 def test_a_detector_does_not_differ_from_itself(crowded):
     truth, found = crowded
     result = compare(PROTOCOLS["tinyperson"], truth, found, found, resamples=50)
