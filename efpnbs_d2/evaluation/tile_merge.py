@@ -144,17 +144,21 @@ def _positions(truth: GroundTruth, originals: Sequence[dict[str, Any]]) -> np.nd
     return np.array([position.get(key, -1) for key in keys], dtype=np.int64)
 
 
-def merge_tiles(tiles: Tiles, truth: GroundTruth, found: Detections) -> Detections:
+def merge_tiles(
+    tiles: Tiles, truth: GroundTruth, found: Detections, *, per_class: bool = False
+) -> Detections:
     """Move detections to the whole images and drop duplicates.
 
-    By descending score, a detection drops those of its whole image, whatever their class or tile,
-    with which its intersection over union is 0.5 or more; of equal scores (as float32) the one
+    By descending score, a detection drops those of its whole image, whatever their tile, with
+    which its intersection over union is 0.5 or more; of equal scores (as float32) the one
     gathered first counts as higher, where the official code leaves it to chance.
 
     Args:
         tiles: where they lie.
         truth: of the whole images.
         found: on the tiles: its images are those of `tiles`, its boxes in pixels of the tile.
+        per_class: boxes of two classes are no duplicates. The official code, made for persons
+            alone, takes them for some.
 
     Returns:
         What stays, gathered image by image as ``old_images`` lists them, tile by tile in the order
@@ -165,7 +169,11 @@ def merge_tiles(tiles: Tiles, truth: GroundTruth, found: Detections) -> Detectio
     on_tile, image = found.boxes[gathered], tiles.image[found.image[gathered]]
     start = on_tile[:, :2] + tiles.offset[found.image[gathered]]
     corners = np.concatenate((start, start + on_tile[:, 2:]), axis=1).astype(np.float32)
-    stays = _highest_of_duplicates(image, corners, found.scores[gathered].astype(np.float32))
+    group = image
+    if per_class:
+        pairs = np.stack((image, found.category[gathered]))
+        group = np.unique(pairs, axis=1, return_inverse=True)[1]
+    stays = _highest_of_duplicates(group, corners, found.scores[gathered].astype(np.float32))
     low, high = corners[stays, :2], corners[stays, 2:]
     rows = gathered[stays]
     return Detections(
@@ -190,20 +198,20 @@ def _missing_images(
 
 
 def _highest_of_duplicates(
-    image: np.ndarray, corners: np.ndarray, scores: np.ndarray
+    group: np.ndarray, corners: np.ndarray, scores: np.ndarray
 ) -> np.ndarray:
     """(D,) bool, what greedy non-maximum suppression keeps.
 
-    All images are decided at once: what no open pair ranks lower stays and drops its duplicates,
+    All groups are decided at once: what no open pair ranks lower stays and drops its duplicates,
     until no pair is open.
     """
-    rank = np.empty(len(image), dtype=np.int64)
-    rank[np.argsort(-scores, kind="stable")] = np.arange(len(image))
-    pairs = np.stack(_duplicates(image, corners))
+    rank = np.empty(len(group), dtype=np.int64)
+    rank[np.argsort(-scores, kind="stable")] = np.arange(len(group))
+    pairs = np.stack(_duplicates(group, corners))
     high, low = np.take_along_axis(pairs, rank[pairs].argsort(axis=0), axis=0)
-    stays = np.ones(len(image), dtype=bool)
+    stays = np.ones(len(group), dtype=bool)
     while high.size:
-        is_beaten = np.zeros(len(image), dtype=bool)
+        is_beaten = np.zeros(len(group), dtype=bool)
         is_beaten[low] = True
         stays[low[~is_beaten[high]]] = False
         is_open = stays[high] & stays[low]
@@ -211,13 +219,13 @@ def _highest_of_duplicates(
     return stays
 
 
-def _duplicates(image: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs of one image that overlap enough, as indices of the first and the second boxes."""
-    if not len(image):
+def _duplicates(group: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs of one group that overlap enough, as indices of the first and the second boxes."""
+    if not len(group):
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    # Images side by side: a box can only overlap those that start between its own two ends.
+    # Groups side by side: a box can only overlap those that start between its own two ends.
     x = corners[:, (0, 2)] - corners[:, 0].min().astype(np.float64)
-    x += (image * (x.max() + 2))[:, None]
+    x += (group * (x.max() + 2))[:, None]
     order = np.argsort(x[:, 0], kind="stable")
     start, end = x[order].T
     ordered = corners[order]

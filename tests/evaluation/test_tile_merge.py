@@ -55,7 +55,7 @@ def tiles_at(*places):
     return Tiles(number, names, image, np.stack(offset, axis=1).astype(np.float64), number)
 
 
-def merge(columns, tiles, *rows, images=1, missing=()):
+def merge(columns, tiles, *rows, images=1, missing=(), per_class=False):
     """Merge detections given as tile, box, score and, optionally, category."""
     truth, _ = columns([], [], images=images)
     found = Detections(
@@ -66,7 +66,7 @@ def merge(columns, tiles, *rows, images=1, missing=()):
         np.array([row[2] for row in rows], dtype=np.float64),
         missing,
     )
-    return merge_tiles(tiles, truth, found)
+    return merge_tiles(tiles, truth, found, per_class=per_class)
 
 
 def test_boxes_move_by_the_corner_of_their_tile(columns):
@@ -99,6 +99,15 @@ def test_duplicates_are_sought_in_the_whole_image_whatever_the_class(columns):
     assert found.scores.tolist() == [0.6, 0.1]
     assert found.category.tolist() == [2, 1]
     assert found.image.tolist() == [0, 1]
+
+
+def test_classes_can_be_kept_apart(columns):
+    """Three boxes at one place, two of them of one class; and that class on another image."""
+    tiles = tiles_at((0, 0, 0), (1, 0, 0))
+    box = [0, 0, 9, 9]
+    rows = [(0, box, 0.5, 1), (0, box, 0.6, 2), (0, box, 0.7, 1), (1, box, 0.1, 1)]
+    found = merge(columns, tiles, *rows, images=2, per_class=True)
+    assert found.scores.tolist() == [0.6, 0.7, 0.1]
 
 
 def test_what_is_dropped_drops_nothing(columns):
