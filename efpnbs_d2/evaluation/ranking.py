@@ -36,10 +36,9 @@ def limited_by_rank(
     by_group = np.argsort(group, kind="stable")
     order, group = order[by_group], group[by_group]
     rank = run_positions(group)
-    if protocol.limit == "class":
-        stays = rank < max_dets
-        order, group, rank = order[stays], group[stays], rank[stays]
-    return order, group, rank
+    # No class has more than a cut image.
+    stays = rank < max_dets
+    return order[stays], group[stays], rank[stays]
 
 
 def group_numbers(classes: np.ndarray, image: np.ndarray, category: np.ndarray) -> np.ndarray:

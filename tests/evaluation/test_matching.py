@@ -150,6 +150,11 @@ def test_annotation_id_0_takes_its_detection_for_a_false_positive(columns):
     assert states(with_ranges(VISDRONE, (0, 1e10)), example) == [[[TP, FP, TP]]]
 
 
+def test_annotation_id_0_leaves_a_detection_out_of_range_ignored(columns):
+    example = columns([{"box": [0, 0, 10, 10], "id": 0}], [{"box": [0, 0, 10, 9], "score": 1}])
+    assert states(with_ranges(COCO, (0, 100), (95, 100)), example) == [[[FP]], [[IG]]]
+
+
 def test_tinyperson_flags(columns):
     flags = ("ignore", "uncertain", "crowd")
     objects = [{"box": [100 * n, 0, 10, 10], flag: True} for n, flag in enumerate(flags)]
