@@ -168,12 +168,13 @@ def test_one_error_per_object_is_put_right_and_none_on_a_found_object(columns):
         wide(10, 0.9),
         wide(4, 0.7, image=1),
         wide(3, 0.8, image=1),
+        wide(10, 0.75, image=2),
     ]
     example = typed(columns, objects, detections)
-    assert kinds(example[3]) == ["localisation", "", "localisation", "localisation"]
+    assert kinds(example[3]) == ["localisation", "", "localisation", "localisation", "background"]
     result = costs(example)
     assert result.ap == 1 / 4
-    # Only the finder and the better of the two are left: nothing is wrong any more.
+    # Of the misplaced ones only the better of the two is left, in front of the background.
     assert cost_of(result)["localisation"] == 3 / 4
 
 
