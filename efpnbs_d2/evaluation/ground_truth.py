@@ -127,7 +127,7 @@ def _read_json(
         tuple(entries),
         tuple(name for name, _ in entries.values()),
         np.array([size for _, size in entries.values()], dtype=np.int64).reshape(-1, 2),
-        _chosen(file, classes),
+        _chosen(file, classes, protocol),
         np.array(rows, dtype=np.float64).reshape(-1, 12),
     )
 
@@ -151,17 +151,22 @@ def _image_entries(file: CocoFile, problems: _Problems) -> dict[int, tuple[str, 
     return dict(sorted(entries.items()))
 
 
-def _chosen(file: CocoFile, classes: Sequence[str] | None) -> dict[int, str]:
+def _chosen(file: CocoFile, classes: Sequence[str] | None, protocol: Protocol) -> dict[int, str]:
     categories = dict(sorted(file.categories.items()))
-    if classes is None:
-        return categories
+    classes = list(categories.values()) if classes is None else classes
     unknown = [name for name in classes if name not in categories.values()]
     if unknown:
         raise ValueError(
             f"{file.path}: found no category {', '.join(map(repr, unknown))}, expected of "
             f"{', '.join(categories.values())}"
         )
-    return {number: name for number, name in categories.items() if name in classes}
+    chosen = {number: name for number, name in categories.items() if name in classes}
+    if protocol.ignore == "regions" and 0 in chosen:
+        raise DataFormatError(
+            f"{file.path}: found category 0, {shorten(chosen[0])}, among the classes, expected ids "
+            "from 1, as 0 is an ignored region; choose the classes to measure without it"
+        )
+    return chosen
 
 
 def _extent(entry: Mapping[str, Any], key: str, default: float) -> float:

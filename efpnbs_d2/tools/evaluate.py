@@ -6,7 +6,6 @@ files that the benchmark's server takes. Two result files are compared.
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -156,9 +155,12 @@ def _as_json(
 
 
 def _pair_as_json(runs: list[dict[str, Any]], comparison: Comparison) -> dict[str, Any]:
+    # NaN, which JSON does not know, is the only value that differs from itself.
     differences = [
-        {key: None if value != value else value for key, value in asdict(d).items()}
-        | {"difference": None if math.isnan(d.difference) else d.difference}
+        {
+            key: None if value != value else value
+            for key, value in (asdict(d) | {"difference": d.difference}).items()
+        }
         for d in comparison.differences
     ]
     settings = {"resamples": comparison.resamples, "seed": comparison.seed}

@@ -96,6 +96,7 @@ def test_a_file_without_info_or_annotations_of_an_image_is_whole(coco):
         (annotation(image_id=8), "found image_id 8, expected the id of one"),
         (annotation(category_id=1), "found category_id 1, expected one of 9, 4"),
         (annotation(bbox=[1, 2, -3, 4]), "expected no negative size"),
+        (annotation(bbox=[1, 2, 3, -4]), "expected no negative size"),
         (annotation(bbox=[1, 2, 3]), r"found bbox \[1, 2, 3\], expected 4 numbers"),
         (annotation(bbox=[1, 2, 3, float("nan")]), "expected 4 numbers"),
         (annotation(area=-1), "found area -1, expected a number, 0 or more"),
@@ -231,6 +232,16 @@ def test_coco_files_by_visdrones_rules(coco):
     truth = read_ground_truth(coco(*entries), VISDRONE)
     assert truth.category.tolist() == [9, 0, 0, 10, 9, 9, 9]
     assert truth.ignore.tolist() == [True, False, True, True, True, True, False]
+
+
+def test_visdrones_category_0_is_no_class(coco):
+    """Some list the ignored regions as a category; others number their classes from 0."""
+    path = coco(annotation(category_id=0), categories=[*CATEGORIES, {"id": 0, "name": "region"}])
+    with pytest.raises(ValueError, match="found category 0, 'region', .* expected ids from 1"):
+        read_ground_truth(path, VISDRONE)
+    truth = read_ground_truth(path, VISDRONE, classes=["ship", "person"])
+    assert (truth.classes, truth.category.tolist()) == ({4: "person", 9: "ship"}, [0])
+    assert 0 in read_ground_truth(path, COCO).classes
 
 
 @pytest.mark.parametrize("name", ["aitod/empty_and_absent", "tinyperson/size_boundaries"])

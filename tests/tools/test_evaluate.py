@@ -88,6 +88,12 @@ def test_undefined_numbers_are_null(tmp_path):
     command = ["--protocol", "visdrone", "--gt", gt, "--results", gt, "--quiet"]
     assert main([*command, "--output", str(tmp_path)]) == 0
     assert metrics(tmp_path)["metrics"]["AP_all"] is None
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/a.txt").touch()
+    command += ["--results", str(tmp_path / "other"), "--output", str(tmp_path)]
+    assert main([*command, "--resamples", "1"]) == 0
+    difference = metrics(tmp_path)["comparison"]["differences"][0]
+    assert difference["difference"] is None and difference["first"] is None
 
 
 def test_results_on_tiles_are_merged_first(tmp_path):
