@@ -28,8 +28,9 @@ def award(wanted: Tensor, scores: Tensor, num_priors: int) -> Tensor:
 
 
 def award_pairs(priors: Tensor, objects: Tensor, scores: Tensor, num_priors: int) -> Tensor:
-    """As `award`, of C claims: prior, object and score (C,) each, in the order of the objects."""
-    order = torch.argsort(scores, descending=True, stable=True)
+    """As `award`, of C claims: prior, object and score (C,) each."""
+    order = torch.argsort(objects, stable=True)
+    order = order[torch.argsort(scores[order], descending=True, stable=True)]
     order = order[torch.argsort(priors[order], stable=True)]
     priors, objects = priors[order], objects[order]
     first = torch.ones_like(priors, dtype=torch.bool)

@@ -7,7 +7,10 @@ from torch import Tensor
 
 from .assigner import ASSIGNER_REGISTRY, chunks, coordinates
 from .claims import award, provide
-from .similarity import CONSTANT, Similarity, similarity_function
+from .similarity import CONSTANT, Similarity, highest_among, similarity_function
+
+# Every how many priors one is in the sample; a prime, as rows of priors have round lengths.
+_SAMPLED_EVERY = 61
 
 
 @ASSIGNER_REGISTRY.register()
@@ -60,7 +63,9 @@ class RankingAssigner:
     def __call__(self, gt_boxes: Boxes | Tensor, priors: Boxes | Tensor) -> tuple[Tensor, Tensor]:
         """See `Assigner`."""
         objects, boxes = coordinates(gt_boxes), coordinates(priors)
-        scores, wanted, best = top_priors(self.similarity, objects, boxes, self.topk)
+        scores, wanted, best = top_priors(
+            self.similarity, objects, boxes, self.topk, self.negative_below
+        )
         owner = award(wanted, scores, len(boxes))
         provide(owner, wanted, lambda i: self.similarity(objects[i], boxes))
         return labelled(owner, best, self.negative_below)
@@ -78,30 +83,53 @@ def positive_topk(topk: int) -> int:
 
 
 def top_priors(
-    similarity: Similarity, objects: Tensor, priors: Tensor, topk: int
+    similarity: Similarity,
+    objects: Tensor,
+    priors: Tensor,
+    topk: int,
+    relevant: float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The priors most similar to each object, of equal ones the first.
+
+    Priors are compared in chunks, and with those objects only that may want one of the chunk's: a
+    sample of all priors tells what an object has at least.
 
     Args:
         similarity: of an object and a prior.
         objects: (G, 4).
         priors: (P, 4).
         topk: how many priors an object gets; all where there are fewer.
+        relevant: the similarity from which on `best` has to be right; None: nowhere.
 
     Returns:
-        The similarities (G, k) in descending order, the priors' indices (G, k), and the similarity
-        (P,) of each prior to the object most similar to it, 0 without objects.
+        The similarities (G, k) in descending order, the priors' indices (G, k), and `best` (P,),
+        the similarity of each prior to the object most similar to it, or 0 below `relevant`.
     """
     best = torch.zeros_like(priors[:, 0])
-    scores = torch.zeros_like(objects[:, :0])
+    scores = objects.new_full((len(objects), min(topk, len(priors))), -1.0)
     wanted = torch.zeros_like(scores, dtype=torch.int64)
-    for part in chunks(objects, priors) if len(objects) > 0 else ():
-        quality = similarity(objects[:, None], priors[part])
-        best[part] = quality.amax(dim=0)
-        near_scores, near = _leading(quality, topk)
-        scores, order = _leading(torch.cat([scores, near_scores], dim=1), topk)
-        wanted = torch.cat([wanted, near + part.start], dim=1).gather(1, order)
+    needed = at_least(similarity, objects, priors, topk)
+    if relevant is not None:
+        needed = needed.clamp(max=relevant)
+    for part in chunks(objects, priors):
+        rows = (highest_among(similarity, objects, priors[part]) >= needed).nonzero()[:, 0]
+        if len(rows) > 0:
+            quality = similarity(objects[rows, None], priors[part])
+            best[part] = quality.amax(dim=0)
+            near_scores, near = _leading(quality, topk)
+            merged = torch.cat([scores[rows], near_scores], dim=1)
+            columns = torch.cat([wanted[rows], near + part.start], dim=1)
+            scores[rows], order = _leading(merged, scores.shape[1])
+            wanted[rows] = columns.gather(1, order)
     return scores, wanted, best
+
+
+def at_least(similarity: Similarity, objects: Tensor, priors: Tensor, topk: int) -> Tensor:
+    """What each object's similarity (G,) to its `topk`-th prior is at least, by a sample of all."""
+    if len(priors) < topk * _SAMPLED_EVERY:
+        return torch.zeros_like(objects[:, 0])
+    scores, _, _ = top_priors(similarity, objects, priors[::_SAMPLED_EVERY], topk)
+    return scores[:, -1]
 
 
 def _leading(values: Tensor, topk: int) -> tuple[Tensor, Tensor]:

@@ -74,7 +74,9 @@ class HierarchicalAssigner:
         scores, wanted, _ = top_priors(self.similarity, objects, boxes, first)
         owner = award(wanted, scores, len(boxes))
         shrunken = _shrunken(boxes, self.shrink)
-        scores, spare, best = top_priors(self.similarity, objects, shrunken, second)
+        scores, spare, best = top_priors(
+            self.similarity, objects, shrunken, second, self.negative_below
+        )
         owner = torch.where(owner >= 0, owner, award(spare, scores, len(boxes)))
         provide(owner, wanted, lambda i: self.similarity(objects[i], boxes))
         return labelled(owner, best, self.negative_below)

@@ -22,6 +22,9 @@ CONSTANT = 12.8
 # Keeps the gradient of the square root finite where two boxes are the same.
 _EPSILON = 1e-6
 
+# Many times what float32 may lose.
+_ROUNDED_UP = 1.001
+
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union, the bits of Detectron2's `pairwise_iou`; 0 where nothing overlaps.
@@ -116,6 +119,29 @@ def similarity_function(name: str, constant: float = CONSTANT) -> Similarity:
     if name not in known:
         raise ValueError(f"Similarity {name!r} is unknown, expected one of {', '.join(known)}")
     return known[name]
+
+
+def highest_among(function: Similarity, objects: Tensor, boxes: Tensor) -> Tensor:
+    """An upper bound of each object's similarity to any of `boxes`, from where they lie.
+
+    IoU is 0 for what lies outside the rectangle around all boxes. Otherwise nothing is more alike
+    than a box of the object's own size would be, as near as the boxes' centres come.
+
+    Args:
+        function: of this module.
+        objects: (G, 4).
+        boxes: (N, 4), at least one.
+
+    Returns:
+        (G,) bounds that the values in float32 keep to as well.
+    """
+    if function is iou:
+        low, high = boxes[:, :2].amin(dim=0), boxes[:, 2:].amax(dim=0)
+        return ((objects[:, :2] < high) & (objects[:, 2:] > low)).all(dim=1).to(objects.dtype)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    own = (objects[:, :2] + objects[:, 2:]) / 2
+    shift = own.clamp(centres.amin(dim=0), centres.amax(dim=0)) - own
+    return function(objects, objects + shift.repeat(1, 2)) * _ROUNDED_UP
 
 
 def _coordinates(boxes: Tensor) -> tuple[Tensor, ...]:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from .assigner import ASSIGNER_REGISTRY, Assigner, chunks, coordinates
 from .claims import award_pairs
-from .similarity import CONSTANT, similarity_function
+from .ranking import at_least
+from .similarity import CONSTANT, highest_among, iou, similarity_function
 
 
 @ASSIGNER_REGISTRY.register()
@@ -18,8 +19,8 @@ class ThresholdAssigner:
     """A prior's label is the range that its similarity to the most similar object falls into.
 
     With "iou" and without `min_quality` the result is that of `Matcher(pairwise_iou(...))`, bit for
-    bit, without the matrix of all pairs. Priors and objects are compared in chunks, and by IoU only
-    where they can overlap.
+    bit, without the matrix of all pairs. Priors are compared in chunks, and with those objects only
+    that can be similar enough to one of them to matter.
 
     Source: Detectron2's `Matcher`; with `min_quality` mmdetection's rule, which NWD was published
     with (thresholds 0.3 and 0.7, `min_quality` 0.3).
@@ -54,7 +55,6 @@ class ThresholdAssigner:
         self.bounds, self.labels = matcher.thresholds, matcher.labels
         self.allow_low_quality_matches = allow_low_quality_matches
         self.similarity = similarity_function(similarity, constant)
-        self.overlaps_only = similarity == "iou"
         self.min_quality = min_quality
 
     @classmethod
@@ -80,7 +80,14 @@ class ThresholdAssigner:
         for label, low, high in zip(self.labels, self.bounds[:-1], self.bounds[1:], strict=True):
             labels[(best >= low) & (best < high)] = label
         if self.allow_low_quality_matches:
-            self._add_low_quality(objects, boxes, peaks, matches, labels)
+            claimed, claimants = self._best_priors(objects, boxes, peaks)
+            labels[claimed] = 1
+            if self.min_quality is None:
+                self._rematch(objects, boxes, claimed[best[claimed] < self.bounds[1]], matches)
+            else:
+                scores = peaks.amax(dim=0)[claimants]
+                owner = award_pairs(claimed, claimants, scores, len(boxes))
+                matches = torch.where(owner >= 0, owner, matches)
         return matches, labels
 
     def _best(self, objects: Tensor, priors: Tensor, matches: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,9 +97,12 @@ class ThresholdAssigner:
         """
         best = torch.zeros_like(priors[:, 0])
         peaks = []
+        # Below the first threshold only an object's own best priors matter
+        needed = at_least(self.similarity, objects, priors, 1).clamp(max=self.bounds[1])
         for part in chunks(objects, priors):
-            peak = torch.zeros_like(objects[:, 0])
-            rows = self._comparable(objects, priors[part])
+            peak = torch.zeros_like(needed)
+            highest = highest_among(self.similarity, objects, priors[part])
+            rows = ((highest >= needed) & (highest > 0)).nonzero()[:, 0]
             if len(rows) > 0:
                 quality = self.similarity(objects[rows, None], priors[part])
                 best[part], winners = quality.max(dim=0)
@@ -102,37 +112,29 @@ class ThresholdAssigner:
             peaks.append(peak)
         return best, torch.stack(peaks)
 
-    def _comparable(self, objects: Tensor, priors: Tensor) -> Tensor:
-        """Indices of the objects whose similarity to one of `priors` may be above 0."""
-        if not self.overlaps_only:
-            return torch.arange(len(objects), device=objects.device)
-        low, high = priors[:, :2].amin(dim=0), priors[:, 2:].amax(dim=0)
-        return ((objects[:, :2] < high) & (objects[:, 2:] > low)).all(dim=1).nonzero()[:, 0]
-
-    def _add_low_quality(
-        self, objects: Tensor, priors: Tensor, peaks: Tensor, matches: Tensor, labels: Tensor
-    ) -> None:
-        """Make each object's most similar priors foreground, ties included, in place."""
+    def _best_priors(self, objects: Tensor, priors: Tensor, peaks: Tensor) -> tuple[Tensor, Tensor]:
+        """Each object's most similar priors, ties included: indices of priors, and of objects."""
         top = peaks.amax(dim=0)
-        claims = []
-        for peak, part in zip(peaks, chunks(objects, priors), strict=True):
-            wanting = peak == top
-            if self.min_quality is not None:
-                wanting &= top >= self.min_quality
-            rows = wanting.nonzero()[:, 0]
+        wanting = peaks == top
+        if self.min_quality is not None:
+            wanting &= top >= self.min_quality
+        pairs = [torch.zeros(2, 0, dtype=torch.int64, device=priors.device)]
+        for of_part, part in zip(wanting, chunks(objects, priors), strict=True):
+            rows = of_part.nonzero()[:, 0]
             if len(rows) > 0:
                 quality = self.similarity(objects[rows, None], priors[part])
                 claimants, claimed = (quality == top[rows, None]).nonzero(as_tuple=True)
-                claims.append(torch.stack([claimed + part.start, rows[claimants]]))
-        if not claims:
-            return
-        claimed, claimants = torch.cat(claims, dim=1)
-        labels[claimed] = 1
-        if self.min_quality is not None:
-            order = torch.argsort(claimants, stable=True)
-            claimed, claimants = claimed[order], claimants[order]
-            owner = award_pairs(claimed, claimants, top[claimants], len(priors))
-            torch.where(owner >= 0, owner, matches, out=matches)
+                pairs.append(torch.stack([claimed + part.start, rows[claimants]]))
+        claimed, claimants = torch.cat(pairs, dim=1)
+        return claimed, claimants
+
+    def _rematch(self, objects: Tensor, priors: Tensor, weak: Tensor, matches: Tensor) -> None:
+        """Match the priors `weak` (indices) with the most similar of all objects, in place."""
+        if self.similarity is iou:
+            return  # what overlaps has been compared
+        for part in chunks(objects, weak):
+            quality = self.similarity(objects[:, None], priors[weak[part]])
+            matches[weak[part]] = quality.argmax(dim=0)
 
 
 def as_assigner(

@@ -3,7 +3,11 @@
 import pytest
 import torch
 
-from efpnbs_d2.modeling.assigners import HierarchicalAssigner, RankingAssigner, assigner
+from efpnbs_d2.modeling.assigners import (
+    HierarchicalAssigner,
+    RankingAssigner,
+    assigner,
+)
 from efpnbs_d2.modeling.assigners.claims import award, provide
 from efpnbs_d2.modeling.assigners.similarity import nwd, rfd_kl
 

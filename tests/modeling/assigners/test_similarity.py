@@ -73,6 +73,17 @@ def test_boxes_without_area_have_a_similarity(name):
     assert all(0 <= value <= 1 for value in (function(a, b), function(b, a), function(a, a)))
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("side", [2.0, 30.0])
+def test_no_box_is_more_alike_than_its_place_allows(name, side, random_boxes):
+    objects, boxes = random_boxes(60, side=side), random_boxes(400, seed=1) / 4 + 100
+    function = similarity_function(name)
+    bound = similarities.highest_among(function, objects, boxes)
+    assert (function(objects[:, None], boxes).amax(dim=1) <= bound * 1.0001).all()
+    if name != "iou":
+        assert (bound < 0.3).sum() > 30  # it says something
+
+
 def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match="'giou' is unknown.*iou, nwd"):
         similarity_function("giou")
