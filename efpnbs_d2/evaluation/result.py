@@ -22,7 +22,7 @@ class Evaluation:
         per_class: class name -> metric name -> value; by category id order.
         unofficial: further numbers, named so that nobody takes them for the official ones: the
             plain class mean of VisDrone ("AP_all plain mean"), and a metric without an oddity of
-            the official code where that changes it ("AP without the id-0 rule").
+            the official code where that changes it ("AP with ids from 1").
         notes: what a reader has to know, a sentence each: oddities that changed a number, missing
             images, detections without effect.
     """
