@@ -109,7 +109,9 @@ def _read_results(
         image_names=tiles.names,
         image_sizes=np.zeros((len(tiles.ids), 2), dtype=np.int64),
     )
-    found = merge_tiles(tiles, truth, read_results(path, on_tiles, protocol, **options))
+    found = read_results(path, on_tiles, protocol, **options)
+    # TinyPerson's merger knows no classes.
+    found = merge_tiles(tiles, truth, found, per_class=protocol.ignore != "flags")
     return best_first(found) if protocol.limit == "image" else found
 
 

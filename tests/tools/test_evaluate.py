@@ -113,13 +113,15 @@ def test_merged_results_of_visdrone_are_ordered_by_score(tmp_path):
     tiles = [tile | {"id": n, "corner": [x, 0, x + 60, 100]} for n, x in enumerate((0, 40))]
     whole = [{"id": 1, "file_name": "a.jpg"}]
     (tmp_path / "tiles.json").write_text(json.dumps({"images": tiles, "old_images": whole}))
-    rows = [(0, [1, 1, 9, 9], 0.1), (1, [30, 70, 20, 20], 0.9)]
-    found = [{"image_id": i, "category_id": 4, "bbox": b, "score": s} for i, b, s in rows]
+    # A duplicate in place, but of another class, drops nothing.
+    rows = [(0, 4, [1, 1, 9, 9], 0.1), (1, 4, [30, 70, 20, 20], 0.9), (1, 5, [30, 70, 20, 20], 0.8)]
+    found = [{"image_id": i, "category_id": c, "bbox": b, "score": s} for i, c, b, s in rows]
     (tmp_path / "found.json").write_text(json.dumps(found))
     command = ["--protocol", "visdrone", "--gt", tmp_path / "annotations", "--output", tmp_path]
     command += ["--results", tmp_path / "found.json", "--merge-tiles", tmp_path / "tiles.json"]
     assert main(["--quiet", *map(str, command)]) == 0
     assert metrics(tmp_path)["metrics"]["AR_1"] == 100
+    assert metrics(tmp_path)["counts"]["detections"] == 3
 
 
 def test_an_own_protocol_gives_the_numbers_of_its_settings(tmp_path):
