@@ -27,21 +27,30 @@ def errors_of(columns, objects, detections, images, threshold=0.5, worst=12):
 
 def test_counts_and_order(columns):
     # Image 0: nothing wrong; 1: missed, as its detection is weak; 2: one of two missed;
-    # 3: a false positive, no objects; 4: both errors; 5: empty.
+    # 3: a false positive, no objects; 4: both errors; 5: two false positives; 6: empty.
     result = errors_of(
         columns,
         [at(0, 0), at(0, 1), at(0, 2), at(1, 2), at(0, 4)],
-        [at(0, 0, 0.9), at(0, 1, 0.4), at(0, 2, 0.9), at(3, 3, 0.5), at(3, 4, 0.9), at(4, 4, 0.1)],
-        images=6,
+        [
+            at(0, 0, 0.9),
+            at(0, 1, 0.4),
+            at(0, 2, 0.9),
+            at(3, 3, 0.5),
+            at(3, 4, 0.9),
+            at(4, 4, 0.1),
+            at(0, 5, 0.9),
+            at(1, 5, 0.9),
+        ],
+        images=7,
     )
-    assert result.objects.tolist() == [1, 1, 2, 0, 1, 0]
-    assert result.found.tolist() == [1, 0, 1, 0, 0, 0]
-    assert result.missed.tolist() == [0, 1, 1, 0, 1, 0]
-    assert result.false_positives.tolist() == [0, 0, 0, 1, 1, 0]
-    # Of images with one error: all missed, half missed, none missed.
-    assert result.order.tolist() == [4, 1, 2, 3, 0, 5]
+    assert result.objects.tolist() == [1, 1, 2, 0, 1, 0, 0]
+    assert result.found.tolist() == [1, 0, 1, 0, 0, 0, 0]
+    assert result.missed.tolist() == [0, 1, 1, 0, 1, 0, 0]
+    assert result.false_positives.tolist() == [0, 0, 0, 1, 1, 2, 0]
+    # Of images with as many errors the one that misses more of its objects is worse.
+    assert result.order.tolist() == [4, 5, 1, 2, 3, 0, 6]
     # Images without errors are not among the worst.
-    assert [boxes.image for boxes in result.worst] == [4, 1, 2, 3]
+    assert [boxes.image for boxes in result.worst] == [4, 5, 1, 2, 3]
 
 
 def test_so_many_of_the_worst(columns):

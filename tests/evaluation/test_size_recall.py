@@ -12,10 +12,11 @@ COCO = PROTOCOLS["coco"]
 
 
 def test_objects_are_counted_by_size(columns):
-    def square(k, side, **flags):
-        return {"box": [100 * k, 0, side, side], **flags}
+    def square(k, length, **flags):
+        return {"box": [100 * k, 0, length, length], **flags}
 
-    # A side of 8 is in the bin from 8; the area of the file decides, not w * h, nor its size; crowds are out.
+    # A side of 8 is in the bin from 8; the area of the file decides, neither w * h nor its size;
+    # crowds are out.
     objects = [square(0, 7.9), square(1, 8), square(2, 10), square(3, 10, area=16**2, side=99)]
     objects += [square(4, 400), square(5, 8, crowd=True)]
     hits = [{"box": objects[k]["box"], "score": k / 10} for k in (0, 2, 3)]
