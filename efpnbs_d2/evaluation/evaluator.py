@@ -124,8 +124,7 @@ class ProtocolEvaluator(COCOEvaluator):
                 raise ValueError("some tiles alone cannot be scored on whole images")
             tiles = self._tiles
             on_tiles = self._detections(predictions, tuple(tiles.ids.tolist()), tiles.names)
-            per_class = self.protocol.ignore != "flags"  # TinyPerson's merger knows no classes
-            found = merge_tiles(tiles, truth, on_tiles, per_class=per_class)
+            found = merge_tiles(self.protocol, tiles, truth, on_tiles)
         if self._output_dir:
             write_server_files(Path(self._output_dir), truth, found, self.protocol)
         if not self._metadata.get("annotations", True):

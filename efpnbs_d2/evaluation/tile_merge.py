@@ -14,8 +14,10 @@ import numpy as np
 
 from ..coco_file import four_numbers, is_id, kind_of, read_json
 from ..file_format import BrokenEntry, DataFormatError, shorten
+from ..protocols import Protocol
 from .columns import Detections, GroundTruth
 from .overlaps import candidate_pairs
+from .results import best_first
 
 __all__ = ["Tiles", "merge_tiles", "read_tiles"]
 
@@ -145,24 +147,24 @@ def _positions(truth: GroundTruth, originals: Sequence[dict[str, Any]]) -> np.nd
 
 
 def merge_tiles(
-    tiles: Tiles, truth: GroundTruth, found: Detections, *, per_class: bool = False
+    protocol: Protocol, tiles: Tiles, truth: GroundTruth, found: Detections
 ) -> Detections:
     """Move detections to the whole images and drop duplicates.
 
-    By descending score, a detection drops those of its whole image, whatever their tile, with
-    which its intersection over union is 0.5 or more; of equal scores (as float32) the one
+    By descending score, a detection drops those of its class on its whole image, whatever their
+    tile (for TinyPerson, whose merger is made for persons alone, those of any class), with which its intersection over union is 0.5 or more; of equal scores (as float32) the one
     gathered first counts as higher, where the official code leaves it to chance.
 
     Args:
+        protocol: that the result will be measured by.
         tiles: where they lie.
         truth: of the whole images.
         found: on the tiles: its images are those of `tiles`, its boxes in pixels of the tile.
-        per_class: boxes of two classes are no duplicates. The official code, made for persons
-            alone, takes them for some.
 
     Returns:
         What stays, gathered image by image as ``old_images`` lists them, tile by tile in the order
-        of the file, and in file order on a tile. Boxes are float32 as the official code writes
+        of the file, and in file order on a tile; by descending score for a protocol that counts
+        the first rows of an image. Boxes are float32 as the official code writes
         them. Missing are the images of which all tiles are.
     """
     gathered = np.argsort(tiles.turn[found.image], kind="stable")
@@ -170,13 +172,13 @@ def merge_tiles(
     start = on_tile[:, :2] + tiles.offset[found.image[gathered]]
     corners = np.concatenate((start, start + on_tile[:, 2:]), axis=1).astype(np.float32)
     group = image
-    if per_class:
+    if protocol.ignore != "flags":
         pairs = np.stack((image, found.category[gathered]))
         group = np.unique(pairs, axis=1, return_inverse=True)[1]
     stays = _highest_of_duplicates(group, corners, found.scores[gathered].astype(np.float32))
     low, high = corners[stays, :2], corners[stays, 2:]
     rows = gathered[stays]
-    return Detections(
+    merged = Detections(
         source=found.source,
         image=image[stays],
         category=found.category[rows],
@@ -184,6 +186,7 @@ def merge_tiles(
         scores=found.scores[rows],
         missing=_missing_images(tiles, truth, found.missing),
     )
+    return best_first(merged) if protocol.limit == "image" else merged
 
 
 def _missing_images(

@@ -23,7 +23,7 @@ from ..evaluation.evaluate import evaluate
 from ..evaluation.ground_truth import read_ground_truth
 from ..evaluation.image_sizes import images_beside
 from ..evaluation.result import Evaluation
-from ..evaluation.results import best_first, read_results
+from ..evaluation.results import read_results
 from ..evaluation.server_files import write_server_files
 from ..evaluation.tile_merge import merge_tiles, read_tiles
 from ..protocol_file import load_protocol
@@ -110,9 +110,7 @@ def _read_results(
         image_sizes=np.zeros((len(tiles.ids), 2), dtype=np.int64),
     )
     found = read_results(path, on_tiles, protocol, **options)
-    # TinyPerson's merger knows no classes.
-    found = merge_tiles(tiles, truth, found, per_class=protocol.ignore != "flags")
-    return best_first(found) if protocol.limit == "image" else found
+    return merge_tiles(protocol, tiles, truth, found)
 
 
 def _heading(name: str, truth: GroundTruth, found: Detections) -> str:

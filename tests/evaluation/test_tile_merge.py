@@ -26,7 +26,7 @@ def merged():
     corners = str(CASE / "gt_corner.json")
     tile_truth = read_ground_truth(corners, TINYPERSON)
     found = read_results(str(CASE / "results_tiles.json"), tile_truth, TINYPERSON)
-    return merge_tiles(read_tiles(corners, truth), truth, found), truth
+    return merge_tiles(TINYPERSON, read_tiles(corners, truth), truth, found), truth
 
 
 def test_merged_boxes_are_the_official_ones(merged):
@@ -55,7 +55,7 @@ def tiles_at(*places):
     return Tiles(number, names, image, np.stack(offset, axis=1).astype(np.float64), number)
 
 
-def merge(columns, tiles, *rows, images=1, missing=(), per_class=False):
+def merge(columns, tiles, *rows, images=1, missing=(), protocol=TINYPERSON):
     """Merge detections given as tile, box, score and, optionally, category."""
     truth, _ = columns([], [], images=images)
     found = Detections(
@@ -66,7 +66,7 @@ def merge(columns, tiles, *rows, images=1, missing=(), per_class=False):
         np.array([row[2] for row in rows], dtype=np.float64),
         missing,
     )
-    return merge_tiles(tiles, truth, found, per_class=per_class)
+    return merge_tiles(protocol, tiles, truth, found)
 
 
 def test_boxes_move_by_the_corner_of_their_tile(columns):
@@ -101,13 +101,16 @@ def test_duplicates_are_sought_in_the_whole_image_whatever_the_class(columns):
     assert found.image.tolist() == [0, 1]
 
 
-def test_classes_can_be_kept_apart(columns):
-    """Three boxes at one place, two of them of one class; and that class on another image."""
+def test_other_protocols_keep_classes_apart(columns):
+    """Three boxes at one place, two of them of one class; and that class on another image.
+    VisDrone's takes the first rows of an image, so that they have to be its best."""
     tiles = tiles_at((0, 0, 0), (1, 0, 0))
     box = [0, 0, 9, 9]
     rows = [(0, box, 0.5, 1), (0, box, 0.6, 2), (0, box, 0.7, 1), (1, box, 0.1, 1)]
-    found = merge(columns, tiles, *rows, images=2, per_class=True)
+    found = merge(columns, tiles, *rows, images=2, protocol=PROTOCOLS["coco"])
     assert found.scores.tolist() == [0.6, 0.7, 0.1]
+    found = merge(columns, tiles, *rows, images=2, protocol=PROTOCOLS["visdrone"])
+    assert found.scores.tolist() == [0.7, 0.6, 0.1]
 
 
 def test_what_is_dropped_drops_nothing(columns):
