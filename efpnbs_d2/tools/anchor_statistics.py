@@ -83,14 +83,14 @@ def assign(model: GeneralizedRCNN, boxes: Tensor, image_size: tuple[int, int]) -
 
 
 def _best_iou(objects: Boxes, anchors: Boxes) -> np.ndarray:
-    best, _, _ = top_priors(iou, objects.tensor, anchors.tensor, 1)
+    best, _, _ = top_priors(iou, objects.tensor, anchors.tensor, topk=1)
     return best[:, 0].cpu().numpy() if len(objects) > 0 else np.empty(0, np.float32)
 
 
 def positive_iou(model: GeneralizedRCNN) -> float | None:
     """The IoU from which an anchor is positive; None where the assignment has no such limit."""
     rule = as_assigner(model.proposal_generator.anchor_matcher)
-    if not (isinstance(rule, ThresholdAssigner) and rule.overlaps_only and 1 in rule.labels):
+    if not (isinstance(rule, ThresholdAssigner) and rule.similarity is iou and 1 in rule.labels):
         return None
     return rule.bounds[rule.labels.index(1)]  # bounds[0] is -inf
 
