@@ -60,5 +60,6 @@ def test_a_fraction_of_the_pairs_gives_the_same(monkeypatch, number):
     all_matches, all_labels, every = assign(lambda _, a, b: torch.ones(len(a)))
     assert (labels == 1).sum() > 20
     assert some < 0.4 * every
+    assert max(pairs) <= 40 * 256 * 3  # memory does not grow with the crowd
     assert torch.equal(labels, all_labels)
     assert torch.equal(matches[labels != 0], all_matches[labels != 0])
