@@ -152,8 +152,9 @@ def merge_tiles(
     """Move detections to the whole images and drop duplicates.
 
     By descending score, a detection drops those of its class on its whole image, whatever their
-    tile (for TinyPerson, whose merger is made for persons alone, those of any class), with which its intersection over union is 0.5 or more; of equal scores (as float32) the one
-    gathered first counts as higher, where the official code leaves it to chance.
+    tile, with which its intersection over union is 0.5 or more (for TinyPerson, whose merger is
+    made for persons alone, those of any class); of equal scores (as float32) the one gathered
+    first counts as higher, where the official code leaves it to chance.
 
     Args:
         protocol: that the result will be measured by.

@@ -1,4 +1,4 @@
-"""oLRP of rankings short enough for paper; the cases of the official code run in test_coco_fast."""
+"""oLRP of rankings short enough for paper; the cases of the official code run in test_evaluate."""
 
 from dataclasses import astuple
 
