@@ -3,6 +3,7 @@
 Pixels are BGR, uint8, H x W x 3; windows are corners, x1, y1, x2, y2 with the ends outside.
 """
 
+import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,7 +22,7 @@ __all__ = ["ArrayScene", "RasterScene", "Scene", "open_scene"]
 # What is decoded whole: Pillow warns of larger images, which take it more than 1 GB.
 MAX_PIXELS = 89_478_485
 # Megabytes that GDAL keeps of decoded blocks, of which a row of windows should be a part.
-CACHE_MB = 512
+CACHE_MB = 256
 # Bytes of a block, the least that GDAL reads at once.
 MAX_BLOCK = 256 * 2**20
 
@@ -125,7 +126,9 @@ class RasterScene(Scene):
         self._settings = {"GDAL_CACHEMAX": CACHE_MB, "GDAL_NUM_THREADS": "1"}
         self._rasterio: Any = rasterio
         self.path = path
-        with rasterio.Env(**self._settings):
+        with rasterio.Env(**self._settings), warnings.catch_warnings():
+            # A scene without a place on the earth is as good as any.
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             try:
                 self._file = rasterio.open(path)
             except rasterio.errors.RasterioIOError as error:

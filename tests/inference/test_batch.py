@@ -9,7 +9,9 @@ from efpnbs_d2.inference.batch import BatchPredictor
 
 RNG = np.random.default_rng(0)
 # Of several sizes, two of them equal.
-IMAGES = [RNG.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in [(90, 120), (1, 1), (90, 120)]]
+IMAGES = [
+    RNG.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in [(90, 120), (1, 1), (90, 120)]
+]
 
 
 @pytest.fixture(params=["BGR", "RGB"])
