@@ -49,7 +49,7 @@ def evaluate(
         unofficial |= {f"{name} plain mean": value for name, value in plain.items()}
     for oddity, (name, corrected) in {
         _ODD_IDS: ("with ids from 1", _with_plain_ids(protocol, truth, found, curves, progress)),
-        _WRAPPED_INDEX: ("without wrapped index", _miss_rates(protocol, *rows, wrap=False)),
+        _WRAPPED_INDEX: ("without wrapped index", _without_wrap(protocol, *rows)),
     }.items():
         changed = {key: new for key, new in corrected.items() if _differs(new, metrics[key])}
         unofficial |= {f"{key} {name}": value for key, value in changed.items()}
@@ -129,6 +129,13 @@ def _miss_rates(
     protocol: Protocol, truth: GroundTruth, found: Detections, wrap: bool = True
 ) -> dict[str, float]:
     return miss_rates(protocol, truth, found, wrap=wrap) if protocol.miss_rate else {}
+
+
+def _without_wrap(protocol: Protocol, truth: GroundTruth, found: Detections) -> dict[str, float]:
+    """The miss rates without wrapped index; none where the images are too many for one."""
+    if protocol.miss_rate is None or len(truth.image_ids) * min(protocol.miss_rate.fppi) >= 1:
+        return {}
+    return _miss_rates(protocol, truth, found, wrap=False)
 
 
 def _with_plain_ids(

@@ -14,6 +14,7 @@ from ..protocols import MissRate, Protocol, SizeRange
 from .columns import Detections, GroundTruth
 from .matching import TRUE_POSITIVE, match
 from .overlaps import candidate_pairs
+from .ranking import group_numbers, limited_by_rank
 
 __all__ = ["miss_rates", "recalls_at_fppi"]
 
@@ -75,7 +76,8 @@ def recalls_at_fppi(
     if rule is None:
         raise ValueError(f"protocol {protocol.name!r} has no miss rate; choose one that has")
     classes = np.array(list(truth.classes), dtype=np.int64)
-    found = found.select(_limited(found, classes, rule.max_dets))
+    best, *_ = limited_by_rank(replace(protocol, limit="class"), classes, found, rule.max_dets)
+    found = found.select(best)
     pairs = _intersecting(truth, found, classes)
     recalls = {}
     for size in rule.sides:
@@ -103,20 +105,6 @@ def _read(
     return recall[index] if wrap else np.where(index < 0, 0, recall[index])
 
 
-def _limited(found: Detections, classes: np.ndarray, limit: int) -> np.ndarray:
-    """The detections of evaluated classes that are among the first of their image and class by
-    score, as indices in any order."""
-    rows = np.flatnonzero(np.isin(found.category, classes))
-    group = _group(classes, found.image[rows], found.category[rows])
-    order = np.lexsort((-found.scores[rows], group))
-    _, first, run = np.unique(group[order], return_index=True, return_inverse=True)
-    return rows[order[np.arange(len(order)) - first[run] < limit]]
-
-
-def _group(classes: np.ndarray, image: np.ndarray, category: np.ndarray) -> np.ndarray:
-    return image * len(classes) + np.searchsorted(classes, category)
-
-
 class _Pairs(NamedTuple):
     """Detections, and the boxes of their image and class that they intersect.
 
@@ -140,10 +128,10 @@ def _intersecting(truth: GroundTruth, found: Detections, classes: np.ndarray) ->
     overlap that is that already: far smaller intersections count where the box is larger.
     """
     rows = np.flatnonzero(np.isin(truth.category, classes))
-    group = _group(classes, truth.image[rows], truth.category[rows])
+    group = group_numbers(classes, truth.image[rows], truth.category[rows])
     by_group = np.argsort(group, kind="stable")
     rows, group = rows[by_group], group[by_group]
-    of_found = _group(classes, found.image, found.category)
+    of_found = group_numbers(classes, found.image, found.category)
     first = np.searchsorted(group, of_found, side="left")
     count = np.searchsorted(group, of_found, side="right") - first
     over_detection = np.ones(len(rows), dtype=bool)
