@@ -93,24 +93,22 @@ class BatchPredictor:
         Raises:
             ValueError: an image of another kind.
         """
-        inputs = [self._input(image) for image in images]
+        inputs = [self.prepare(image) for image in images]
         by_shape: dict[torch.Size, list[int]] = {}
         for number, entry in enumerate(inputs):
             by_shape.setdefault(entry["image"].shape, []).append(number)
         found: dict[int, Instances] = {}
         for numbers in by_shape.values():
-            outputs = self._run([inputs[number] for number in numbers])
+            outputs = self.run([inputs[number] for number in numbers])
             found.update(zip(numbers, outputs, strict=True))
         return [found[number] for number in range(len(inputs))]
 
-    def _run(self, inputs: list[dict[str, Any]]) -> list[Instances]:
-        device = next(self.model.parameters()).device
-        dtype = PRECISIONS[self.precision]
-        mixed = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
-        with torch.no_grad(), mixed:
-            return [output["instances"] for output in self.model(inputs)]
+    def prepare(self, image: np.ndarray) -> dict[str, Any]:
+        """The model's input for an image: resized, in the model's channel order, C x H x W uint8.
 
-    def _input(self, image: np.ndarray) -> dict[str, Any]:
+        Raises:
+            ValueError: the array is no image.
+        """
         check_image(image)
         height, width = image.shape[:2]
         if self.image_format == "RGB":
@@ -121,6 +119,14 @@ class BatchPredictor:
         pixels = np.require(resized.image, requirements=["C", "W"])
         tensor = torch.from_numpy(pixels.transpose(2, 0, 1))
         return {"image": tensor, "height": height, "width": width}
+
+    def run(self, inputs: Sequence[dict[str, Any]]) -> list[Instances]:
+        """The model's instances for inputs of one size, as `prepare` makes them."""
+        device = next(self.model.parameters()).device
+        dtype = PRECISIONS[self.precision]
+        mixed = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+        with torch.no_grad(), mixed:
+            return [output["instances"] for output in self.model(list(inputs))]
 
 
 def check_image(image: np.ndarray) -> None:
