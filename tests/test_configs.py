@@ -139,7 +139,8 @@ def _tiny_objects():
     generator = torch.Generator().manual_seed(0)
     instances = Instances((64, 96))
     corner = torch.rand(10, 2, generator=generator) * 50
-    instances.gt_boxes = Boxes(torch.cat([corner, corner + 2 + 8 * torch.rand(10, 2)], dim=1))
+    size = torch.rand(10, 2, generator=generator) * 8 + 2
+    instances.gt_boxes = Boxes(torch.cat([corner, corner + size], dim=1))
     instances.gt_classes = torch.zeros(10, dtype=torch.int64)
     instances.gt_scale = instances.gt_boxes.area().sqrt()
     image = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8, generator=generator)

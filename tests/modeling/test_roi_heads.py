@@ -461,3 +461,26 @@ def test_without_regions_they_are_the_stock_heads_bit_for_bit(name):
         found = forward(ours, given)
         assert expected.keys() == found.keys()
         assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+@ALL_HEADS
+def test_proposals_are_matched_by_the_chosen_similarity(name):
+    """Boxes of 4 px, 5 px beside the object: no overlap, but NWD exp(-5 / 12.8) = 0.68."""
+    nwd = ("MODEL.ROI_HEADS.SIMILARITY", "nwd", "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", "nwd")
+    heads = build(config(name, *nwd))
+    targets = [one_target((10.0, 10.0, 14.0, 14.0))]
+    rows = ((15.0, 10.0, 19.0, 14.0), (30.0, 10.0, 34.0, 14.0))
+
+    def labelled(proposals):
+        left = proposals[0].proposal_boxes.tensor[:, 0].tolist()
+        return sorted(zip(left, proposals[0].gt_classes.tolist(), strict=True))
+
+    sampled = heads.label_and_sample_proposals([given_proposals(*rows)], targets)
+    assert labelled(sampled) == [(10, 0), (15, 0), (30, 3)]
+    if "Cascade" in name:
+        for stage, expected in ((1, 0), (2, 3)):  # thresholds 0.6 and 0.7
+            again = heads._match_and_label_boxes([given_proposals(*rows)], stage, targets)
+            assert labelled(again) == [(15, expected), (30, 3)]
+    losses = forward(heads, [target_of(scales) for scales in MIXED])
+    sum(losses.values()).backward()
+    assert all(0 < loss < 10 for loss in losses.values())

@@ -23,8 +23,8 @@ The registered class is called with `cls(cfg)` and gives an `Assigner`.
 """
 
 # Pairs of object and prior that are compared at once. On a CPU the few arrays of such a chunk stay
-# in its cache; on a GPU a chunk has to be large against the launch of a kernel, 128 MiB an array.
-_PAIRS_AT_ONCE = {"cpu": 2**20, "cuda": 2**25}
+# in its cache; on a GPU a chunk has to be large against the launch of a kernel, 64 MiB an array.
+_PAIRS_AT_ONCE = {"cpu": 2**20, "cuda": 2**24}
 
 
 class Assigner(Protocol):
