@@ -43,14 +43,21 @@ def build_pair(recipe: Recipe) -> DetectorPair:
     Raises:
         ValueError: the backbone is neither an FPN nor an E-FPN-BS, layers are frozen without
             weights, or the weights belong to another model.
-        OSError: the file of weights is missing.
+        OSError: the weights are missing or cannot be fetched.
     """
     enhanced = _enhanced(recipe)
     options = recipe.options
     check_random_layers(enhanced, has_weights=bool(options.init_checkpoint))
     if options.init_checkpoint:
         checkpointer = Checkpointer(enhanced, backbone_only=options.init_backbone_only)
-        checkpointer.load(options.init_checkpoint)
+        try:
+            checkpointer.load(options.init_checkpoint)
+        except OSError as error:
+            raise OSError(
+                f"cannot load the weights {options.init_checkpoint}: {error}. Name a file with "
+                "train.init_checkpoint=FILE (yacs: MODEL.WEIGHTS FILE), or measure anchors alone "
+                "with --samples 0"
+            ) from error
     found = [part for part in enhanced.modules() if isinstance(part, DCLoss)]
     dc_loss = deepcopy(found[0]) if found else DCLoss()
     for part in found:
