@@ -111,7 +111,8 @@ class Checkpointer(DetectionCheckpointer):
 def read_card(path: str | Path) -> dict[str, Any]:
     """The card of a checkpoint: `class_names` (list of str) and `input` (format, test sizes in px).
 
-    Returns an empty dict for a checkpoint that another program wrote.
+    `score_thresholds` are there once they were chosen: `values` (one a class, None where there was
+    nothing to choose by) and how. Empty for a checkpoint that another program wrote.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -122,3 +123,22 @@ def read_card(path: str | Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", mmap=True).get(CARD_KEY, {})
     except (RuntimeError, EOFError, pickle.UnpicklingError, AttributeError):
         return {}  # a .pkl of the model zoo, an old format: whether it loads at all is seen later
+
+
+def update_card(path: str | Path, **entries: Any) -> None:
+    """Write the checkpoint anew with entries added to its card; its weights stay as they are.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the checkpoint has no card.
+        OSError: the file cannot be written; it is as it was.
+    """
+    card = read_card(path)
+    if not card:
+        raise ValueError(
+            f"{path} has no card (class names and input scale), expected a checkpoint of "
+            "train_net.py"
+        )
+    data = torch.load(path, map_location="cpu", mmap=True)
+    data[CARD_KEY] = {**card, **entries}
+    write_atomically(Path(path), lambda file: torch.save(data, file))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from efpnbs_d2.atomic import write_atomically
-from efpnbs_d2.checkpoint import Checkpointer, read_card
+from efpnbs_d2.checkpoint import CARD_KEY, Checkpointer, read_card, update_card
 from efpnbs_d2.engine.recipe import LazyRecipe
 
 
@@ -123,3 +123,19 @@ def test_a_stock_checkpoint_predicts_identically_in_efpn_bs(small_lazy, tmp_path
         ours.backbone.fbsm.alpha["p2"] += 0.1
         moved = ours(inputs)[0]["instances"]
         assert not torch.equal(moved.pred_boxes.tensor, expected.pred_boxes.tensor)
+
+
+def test_a_card_gets_entries_and_the_rest_stays(tmp_path):
+    path = tmp_path / "model.pth"
+    card = {"class_names": ["buoy"], "input": {"format": "BGR"}}
+    torch.save({"model": {"w": torch.arange(3.0)}, "iteration": 7, CARD_KEY: card}, path)
+    update_card(path, score_thresholds={"values": [0.25]})
+    assert read_card(path) == {**card, "score_thresholds": {"values": [0.25]}}
+    content = torch.load(path)
+    assert content["iteration"] == 7 and content["model"]["w"].tolist() == [0.0, 1.0, 2.0]
+
+
+def test_a_checkpoint_without_a_card_gets_none(tmp_path):
+    torch.save({"model": {}}, tmp_path / "foreign.pth")
+    with pytest.raises(ValueError, match="has no card"):
+        update_card(tmp_path / "foreign.pth", score_thresholds={})

@@ -1,14 +1,28 @@
-"""From a checkpoint to a predictor that knows its class names and its input scale."""
+"""From a checkpoint to a predictor that knows its class names and its input scale.
 
+Both config systems have one: `DefaultPredictor(predictor_config(yaml, weights))` and
+`LazyPredictor(config, weights)`. With the same weights they find the same.
+"""
+
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from detectron2.config import CfgNode, get_cfg
-from detectron2.data import MetadataCatalog
+from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
+from detectron2.data import Metadata, MetadataCatalog
+from detectron2.data import transforms as T
+from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
+from detectron2.structures import Instances
+from omegaconf import DictConfig
 
 from ..checkpoint import Checkpointer, read_card
 from ..config import add_efpnbs_config
+from .batch import BatchPredictor
+
+__all__ = ["LazyPredictor", "load_predictor", "predictor_config"]
 
 
 def predictor_config(config_file: str | Path, weights: str | Path) -> CfgNode:
@@ -24,25 +38,23 @@ def predictor_config(config_file: str | Path, weights: str | Path) -> CfgNode:
 
     Raises:
         FileNotFoundError: the config or the checkpoint is missing.
-        ValueError: the checkpoint belongs to another model. `DefaultPredictor` would skip what
-            does not fit and predict with random layers.
+        ValueError: the file is no yacs config, or the checkpoint belongs to another model.
+            `DefaultPredictor` would skip what does not fit and predict with random layers.
     """
-    if not Path(config_file).is_file():
-        raise FileNotFoundError(f"config file {config_file} not found")
+    _require_file(config_file)
     card = read_card(weights)
     cfg = get_cfg()
     add_efpnbs_config(cfg)
-    cfg.merge_from_file(str(config_file))
+    try:
+        cfg.merge_from_file(str(config_file))
+    except (KeyError, AssertionError, ValueError) as error:
+        raise ValueError(f"{config_file}: {error.args[0]}") from error
     cfg.MODEL.WEIGHTS = str(weights)
     if not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     if card:
         names = card["class_names"]
-        # A name of its own: the catalogue's entry for a data set cannot be changed once set.
-        entry = f"{Path(weights).resolve()}:{len(names)}"
-        MetadataCatalog.pop(entry, None)
-        MetadataCatalog.get(entry).set(thing_classes=names)
-        cfg.DATASETS.TEST = (entry,)
+        cfg.DATASETS.TEST = (_catalogue_entry(weights, names),)
         cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(names)
         cfg.INPUT.FORMAT = card["input"]["format"]
         cfg.INPUT.MIN_SIZE_TEST = card["input"]["min_size_test"]
@@ -50,3 +62,98 @@ def predictor_config(config_file: str | Path, weights: str | Path) -> CfgNode:
     cfg.freeze()
     Checkpointer(build_model(cfg)).load(str(weights))
     return cfg
+
+
+class LazyPredictor:
+    """`DefaultPredictor` for a LazyConfig: the same call, the same attributes.
+
+    The number of classes, the channel order and the test size are those of the checkpoint's card;
+    weights without a card take the config's.
+
+    Attributes:
+        cfg: the completed config.
+        model: in evaluation mode.
+        metadata: its `thing_classes` are the class names.
+        aug: resizes images for the model.
+        input_format: the model's channel order, "BGR" or "RGB".
+    """
+
+    def __init__(self, config: str | Path | DictConfig, weights: str | Path):
+        """
+        Args:
+            config: a LazyConfig with `model` and `dataloader.test`, or its file.
+            weights: a checkpoint of `train_net.py`, from either config system.
+
+        Raises:
+            FileNotFoundError: the config or the checkpoint is missing.
+            ValueError: the config defines no detector, or the checkpoint belongs to another model.
+        """
+        if isinstance(config, DictConfig):
+            self.cfg = deepcopy(config)
+        else:
+            _require_file(config)
+            self.cfg = LazyConfig.load(str(config))
+        missing = [key for key in ("model", "dataloader") if key not in self.cfg]
+        if missing:
+            raise ValueError(
+                f"the config defines no {', '.join(missing)}; import it as "
+                "configs/tinyscenes/fpn_r18.py does"
+            )
+        card = read_card(weights)
+        test = self.cfg.dataloader.test
+        if card:
+            names, scale = card["class_names"], card["input"]
+            self.cfg.model.roi_heads.num_classes = len(names)
+            self.metadata: Metadata = MetadataCatalog.get(_catalogue_entry(weights, names))
+            self.input_format: str = scale["format"]
+            self.aug: T.Augmentation = T.ResizeShortestEdge(
+                [scale["min_size_test"]] * 2, scale["max_size_test"]
+            )
+        else:
+            names = test.dataset.names
+            self.metadata = MetadataCatalog.get(names if isinstance(names, str) else names[0])
+            self.input_format = test.mapper.image_format
+            self.aug = T.AugmentationList(instantiate(test.mapper.augmentations))
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = instantiate(self.cfg.model).to(device).eval()
+        Checkpointer(self.model).load(str(weights))
+
+    def __call__(self, image: np.ndarray) -> dict[str, Instances]:
+        """Detect objects in one image; `BatchPredictor.from_default` takes several at once.
+
+        Args:
+            image: H x W x 3, BGR, uint8.
+
+        Returns:
+            Under "instances" the detections, boxes xyxy in the image's pixels.
+
+        Raises:
+            ValueError: an array of another kind.
+        """
+        (found,) = BatchPredictor.from_default(self)([image])
+        return {"instances": found}
+
+
+def load_predictor(config_file: str | Path, weights: str | Path) -> Any:
+    """`LazyPredictor` for a .py file, `DefaultPredictor` for any other.
+
+    Raises:
+        FileNotFoundError, ValueError: see `LazyPredictor` and `predictor_config`.
+    """
+    if str(config_file).endswith(".py"):
+        return LazyPredictor(config_file, weights)
+    return DefaultPredictor(predictor_config(config_file, weights))
+
+
+def _require_file(config_file: str | Path) -> None:
+    if not Path(config_file).is_file():
+        raise FileNotFoundError(f"config file {config_file} not found")
+
+
+def _catalogue_entry(weights: str | Path, class_names: list[str]) -> str:
+    """Name of a catalogue entry with the checkpoint's classes."""
+    # A name of its own: the catalogue's entry for a data set cannot be changed once set.
+    entry = f"{Path(weights).resolve()}:{len(class_names)}"
+    MetadataCatalog.pop(entry, None)
+    MetadataCatalog.get(entry).set(thing_classes=class_names)
+    return entry
