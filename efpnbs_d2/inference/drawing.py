@@ -22,6 +22,23 @@ def class_color(index: int) -> tuple[int, int, int]:
     return int(blue), int(green), int(red)
 
 
+def outline_boxes(
+    canvas: np.ndarray, boxes: np.ndarray, colors: Sequence[tuple[int, int, int]], line: int
+) -> None:
+    """Draw a rectangle around each box into the picture, just outside of the box's own pixels.
+
+    Args:
+        canvas: H x W x 3, BGR uint8; changed.
+        boxes: R x 4, xyxy in the pixels of `canvas`.
+        colors: R BGR colours.
+        line: thickness in pixels.
+    """
+    for box, color in zip(boxes, colors, strict=True):
+        x0, y0 = np.floor(box[:2]).astype(int) - line
+        x1, y1 = np.ceil(box[2:]).astype(int) + line
+        cv2.rectangle(canvas, (int(x0), int(y0)), (int(x1), int(y1)), color, line, cv2.LINE_8)
+
+
 def draw_boxes(
     image: np.ndarray,
     boxes: np.ndarray,
@@ -46,11 +63,8 @@ def draw_boxes(
     zoom = max(1, TARGET_SIDE // max(image.shape[:2]))
     line = 2 if zoom > 1 else 1
     canvas = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
-    for box, index in zip(np.asarray(boxes).reshape(-1, 4), classes, strict=True):
-        x0, y0 = np.floor(box[:2] * zoom).astype(int) - line
-        x1, y1 = np.ceil(box[2:] * zoom).astype(int) + line
-        corners = (int(x0), int(y0)), (int(x1), int(y1))
-        cv2.rectangle(canvas, *corners, class_color(int(index)), line, cv2.LINE_8)
+    colors = [class_color(int(index)) for index in classes]
+    outline_boxes(canvas, np.asarray(boxes).reshape(-1, 4) * zoom, colors, line)
     counts = np.bincount(np.asarray(classes, dtype=int), minlength=len(class_names))
     present = [(class_color(i), f"{class_names[i]} {n}") for i, n in enumerate(counts) if n]
     return np.vstack([canvas, _legend(canvas.shape[1], title, present)])

@@ -16,13 +16,12 @@ from efpnbs_d2.data.checks import Finding
 from efpnbs_d2.data.report import ReadReport
 from efpnbs_d2.data.statistics import BoxColumns, bins_of_protocol
 
+from .charts import BARS, COLORS, bars, bars_height, mark_sizes
 from .html_page import Page
 from .sample_pictures import choose_samples, class_legend, close_up, whole_image
 
 __all__ = ["DatasetCheck", "add_dataset", "class_table", "overview"]
 
-_COLOR = "#4285d6"
-_BARS = 40  # classes in the chart; the table has all
 Table = tuple[list[str], list[list[object]]]
 
 
@@ -153,13 +152,13 @@ def _add_bins(page: Page, check: DatasetCheck) -> None:
 def _add_charts(page: Page, check: DatasetCheck) -> None:
     columns, number = check.columns, len(check.class_names)
     objects, _ = columns.class_counts(number)
-    order = np.argsort(-objects, kind="stable")[:_BARS]
+    order = np.argsort(-objects, kind="stable")[:BARS]
     names = [check.class_names[i] for i in order]
-    more = f" The {_BARS} most frequent." if number > _BARS else ""
+    more = f" The {BARS} most frequent." if number > BARS else ""
     page.chart(
-        partial(_bars, names=names, counts=objects[order]),
+        partial(bars, names=names, values=[objects[order].tolist()]),
         f"Objects of each class.{more}",
-        height=0.6 + 0.21 * len(names),
+        height=bars_height(len(names)),
     )
     edges = bins_of_protocol(check.protocol)[-1].edges
     page.chart(
@@ -226,29 +225,11 @@ def _add_samples(page: Page, check: DatasetCheck, number: int) -> None:
                 page.picture(picture, text)
 
 
-def _bars(axes: Axes, names: Sequence[str], counts: np.ndarray) -> None:
-    places = np.arange(len(names))
-    drawn = axes.barh(places, counts, color=_COLOR)
-    axes.bar_label(drawn, [f"{n:,}" for n in counts.tolist()], padding=3)
-    axes.set_yticks(places, [name if len(name) <= 24 else f"{name[:23]}…" for name in names])
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1.18 * max(1, counts.max()))
-    axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_visible(False)
-    axes.spines["bottom"].set_visible(False)
-
-
 def _size_histogram(axes: Axes, sizes: np.ndarray, edges: Sequence[float]) -> None:
     low, high = min(2.0, sizes.min()), max(2 * edges[-1], sizes.max())
-    axes.hist(sizes, np.geomspace(low, high * 1.0001, 49), color=_COLOR)
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    for edge in edges:
-        axes.axvline(edge, color="#d4762c", linewidth=1)
-        axes.annotate(
-            f"{edge:g}", (edge, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom"
-        )
-    axes.set(xlabel="sqrt(area), px", ylabel="objects")
+    axes.hist(sizes, np.geomspace(low, high * 1.0001, 49), color=COLORS[0])
+    mark_sizes(axes, edges)
+    axes.set_ylabel("objects")
     axes.grid(axis="y")
 
 
@@ -256,7 +237,7 @@ def _crowd_bars(axes: Axes, counts: np.ndarray) -> None:
     edges = [0, 1, 11, 31, 101, 301, 1001]
     names = ["0", "1–10", "11–30", "31–100", "101–300", "301–1,000", "more"]
     heights, _ = np.histogram(counts, [*edges, np.inf])
-    drawn = axes.bar(names, heights, color=_COLOR)
+    drawn = axes.bar(names, heights, color=COLORS[0])
     axes.bar_label(drawn, [f"{n:,}" for n in heights.tolist()])
     axes.set(xlabel="objects in an image", ylabel="images")
     axes.tick_params(axis="x", labelsize=7)
@@ -264,7 +245,7 @@ def _crowd_bars(axes: Axes, counts: np.ndarray) -> None:
 
 
 def _aspect_histogram(axes: Axes, ratios: np.ndarray) -> None:
-    axes.hist(np.clip(np.log2(ratios), -3, 3), np.linspace(-3, 3, 49), color=_COLOR)
+    axes.hist(np.clip(np.log2(ratios), -3, 3), np.linspace(-3, 3, 49), color=COLORS[0])
     axes.set_xticks(range(-3, 4), ["1:8", "1:4", "1:2", "1:1", "2:1", "4:1", "8:1"])
     axes.set(xlabel="width : height", ylabel="objects")
     axes.grid(axis="y")

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from efpnbs_d2.atomic import write_atomically
 
-__all__ = ["Page", "printable"]
+__all__ = ["Number", "Page", "printable"]
 
 # Stands for the page's text colour while matplotlib draws; no chart uses it for anything else.
 _TEXT_COLOR = "#010203"
@@ -34,6 +34,7 @@ _CHART_STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
+    "legend.frameon": False,
     "grid.alpha": 0.25,
     **dict.fromkeys(
         (
@@ -80,6 +81,10 @@ details { margin: .5rem 0; } pre { white-space: pre-wrap; overflow-wrap: anywher
 """
 
 
+class Number(str):
+    """Text of a number that is formatted already: it stands right in a table."""
+
+
 class Page:
     """Collects blocks from top to bottom; `write` makes the file.
 
@@ -119,7 +124,7 @@ class Page:
     def table(
         self, header: Sequence[str], rows: Sequence[Sequence[object]], caption: str = ""
     ) -> None:
-        """A table. Numbers (and text that ends in %) stand right, with separated thousands.
+        """A table. Numbers, `Number` and text that ends in % stand right, with separated thousands.
 
         A severity (see `verdict`) in a column without a name becomes a coloured mark; line breaks
         in a cell are kept; None is an empty cell.
@@ -226,7 +231,7 @@ def _text(text: str) -> str:
 
 
 def _is_number(cell: object) -> bool:
-    number = isinstance(cell, (int, float)) and not isinstance(cell, bool)
+    number = isinstance(cell, (int, float, Number)) and not isinstance(cell, bool)
     return number or (isinstance(cell, str) and cell.endswith("%") and cell[0].isdigit())
 
 

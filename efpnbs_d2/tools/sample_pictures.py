@@ -14,7 +14,7 @@ from detectron2.data.detection_utils import read_image
 from efpnbs_d2.data.statistics import BoxColumns
 from efpnbs_d2.inference.drawing import class_color, draw_boxes
 
-__all__ = ["choose_samples", "class_legend", "close_up", "whole_image"]
+__all__ = ["choose_samples", "class_legend", "close_up", "crowded_corner", "whole_image"]
 
 _LONGEST_SIDE = 1000  # pixels of a whole image on the page
 _CLOSE_UP = 300  # pixels of the image that a close-up shows, each way
@@ -72,7 +72,7 @@ def close_up(
     image = _read(record)
     height, width = (min(_CLOSE_UP, side) for side in image.shape[:2])
     objects = columns.boxes[rows[columns.is_object[rows]]]
-    x, y = _crowded_corner(objects[:, :2] + objects[:, 2:] / 2, width, height, image.shape)
+    x, y = crowded_corner(objects[:, :2] + objects[:, 2:] / 2, width, height, image.shape)
     starts = np.clip(columns.boxes[rows, :2] - (x, y), 0, (width, height))
     ends = np.clip(columns.boxes[rows, :2] + columns.boxes[rows, 2:] - (x, y), 0, (width, height))
     seen = (ends > starts).all(axis=1)
@@ -81,10 +81,17 @@ def close_up(
     return _drawn(part, boxes, columns, rows[seen], class_names)
 
 
-def _crowded_corner(
+def crowded_corner(
     centres: np.ndarray, width: int, height: int, shape: tuple[int, ...]
 ) -> tuple[int, int]:
-    """Upper left corner of the window, centred on an object where possible, that holds most."""
+    """Upper left corner of the window, centred on an object where possible, that holds most.
+
+    Args:
+        centres: (n, 2) x, y of objects.
+        width: of the window, at most the image's.
+        height: of the window, at most the image's.
+        shape: height and width of the image, and what follows.
+    """
     if not len(centres):
         return (shape[1] - width) // 2, (shape[0] - height) // 2
     limits = np.array([shape[1] - width, shape[0] - height])
