@@ -123,7 +123,7 @@ class RasterScene(Scene):
         import rasterio
 
         # Beside its default, a share of the machine's memory, a scene would not be read in less.
-        self._settings = {"GDAL_CACHEMAX": CACHE_MB, "GDAL_NUM_THREADS": "1"}
+        self._settings = {"GDAL_CACHEMAX": CACHE_MB}
         self._rasterio: Any = rasterio
         self.path = path
         with rasterio.Env(**self._settings), warnings.catch_warnings():

@@ -4,6 +4,7 @@ Shapes: R detections. Boxes are xyxy; windows are corners, x1, y1, x2, y2 with t
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ __all__ = ["TiledPredictor"]
 class TiledPredictor:
     """Runs a detector on overlapping windows of an image and merges what it finds there.
 
-    Memory holds a batch of windows and the detections, never a scene that can be read by windows.
+    Memory holds two batches of windows and the detections, not a scene that is read by windows.
     The default windows are the tiles of TinyPerson's authors.
     """
 
@@ -95,11 +96,24 @@ class TiledPredictor:
         return _instances(merged[: self.max_detections], scene.height, scene.width)
 
     def _find(self, scene: Scene, corners: Sequence[Corner]) -> Iterator[WindowDetections]:
-        with tqdm(total=len(corners), unit="window", disable=not self.progress) as bar:
-            for start in range(0, len(corners), self.batch_size):
-                batch = corners[start : start + self.batch_size]
-                outputs = self.predict([scene.read(corner) for corner in batch])
-                yield from map(_window_detections, outputs, batch)
+        batches = [
+            corners[start : start + self.batch_size]
+            for start in range(0, len(corners), self.batch_size)
+        ]
+
+        def read(batch: Sequence[Corner]) -> list[np.ndarray]:
+            return [scene.read(corner) for corner in batch]
+
+        # The next batch is decoded while the detector has this one.
+        with (
+            ThreadPoolExecutor(max_workers=1) as reader,
+            tqdm(total=len(corners), unit="window", disable=not self.progress) as bar,
+        ):
+            upcoming = reader.submit(read, batches[0])
+            for batch, following in zip(batches, [*batches[1:], []]):
+                images = upcoming.result()
+                upcoming = reader.submit(read, following)
+                yield from map(_window_detections, self.predict(images), batch)
                 bar.update(len(batch))
 
     def _find_whole(self, scene: Scene) -> WindowDetections:
