@@ -67,7 +67,7 @@ def draw_boxes(
     outline_boxes(canvas, np.asarray(boxes).reshape(-1, 4) * zoom, colors, line)
     counts = np.bincount(np.asarray(classes, dtype=int), minlength=len(class_names))
     present = [(class_color(i), f"{class_names[i]} {n}") for i, n in enumerate(counts) if n]
-    return np.vstack([canvas, _legend(canvas.shape[1], title, present)])
+    return np.vstack([canvas, legend(canvas.shape[1], title, present)])
 
 
 def draw_detections(
@@ -98,12 +98,19 @@ def heat_map(image: np.ndarray, values: np.ndarray, title: str = "") -> np.ndarr
     cells = cv2.resize(values.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
     heat = cv2.applyColorMap((np.clip(cells, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_JET)
     blended = cv2.addWeighted(base, 0.45, heat, 0.55, 0)
-    return np.vstack([blended, _legend(size[0], title, [])])
+    return np.vstack([blended, legend(size[0], title, [])])
 
 
-def _legend(
+def legend(
     width: int, title: str, entries: Sequence[tuple[tuple[int, int, int], str]]
 ) -> np.ndarray:
+    """A white strip that says what colours mean, in as many lines as it takes.
+
+    Args:
+        width: pixels.
+        title: first entry, without a colour.
+        entries: BGR colour and text.
+    """
     lines: list[list[tuple[int, tuple[int, int, int] | None, str]]] = [[(8, None, title)]]
     x = 8 + _text_width(title) + 24 if title else 8
     for color, text in entries:

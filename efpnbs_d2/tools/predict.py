@@ -1,128 +1,120 @@
-"""Detect objects in images: `python -m efpnbs_d2.tools.predict --help`.
+"""Detect objects in images and videos: `python -m efpnbs_d2.tools.predict --help`.
 
-IMAGES are files or folders. Writes a picture an image and one `detections.json`.
+Writes pictures, annotated videos and files for other programs; docs/predict.md describes them. The
+same command continues a run that was stopped.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-from detectron2.data.detection_utils import read_image
-from detectron2.engine import DefaultPredictor
-from detectron2.structures import Instances
-from PIL import Image
-from tqdm import tqdm
+import torch
 
-from ..atomic import write_atomically
-from ..inference.drawing import draw_detections
-from ..inference.predictors import predictor_config
+from ..checkpoint import read_card
+from .detector_options import add_detector_options, detector_settings, load_detector
+from .html_page import printable
+from .prediction_files import write_files
+from .prediction_inputs import Source, list_sources
+from .prediction_records import Records, RecordsOf
+from .prediction_run import PredictionRun
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+_INTERRUPTED = 130  # as a shell counts it: 128 + SIGINT
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; 0 when every image was read, else 1."""
-    parser = argparse.ArgumentParser(
-        prog="python -m efpnbs_d2.tools.predict", description="Detect objects in images."
-    )
-    parser.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
-    parser.add_argument("--config-file", required=True, help="one of configs/yacs/")
-    parser.add_argument("--weights", required=True, help="a checkpoint of train_net.py")
-    parser.add_argument("--output", type=Path, default=Path("output/predict"))
-    parser.add_argument("--min-score", type=float, default=0.5, help="of what is written [0.5]")
-    args = parser.parse_args(argv)
-    try:
-        files = list_images(args.images)
-        predictor = DefaultPredictor(predictor_config(args.config_file, args.weights))
-        failed = predict(predictor, files, args.output, args.min_score)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"{len(files) - len(failed)} of {len(files)} images: {args.output}")
-    for message in failed:
-        print(f"error: {message}", file=sys.stderr)
-    return 1 if failed else 0
-
-
-def list_images(paths: Sequence[Path]) -> list[Path]:
-    """The files named, and all images in the folders named, sorted within each folder.
-
-    Raises:
-        FileNotFoundError: a path does not exist.
-        ValueError: a folder holds no image.
-    """
-    files: list[Path] = []
-    for path in paths:
-        if not path.exists():
-            raise FileNotFoundError(f"{path} not found")
-        found = [path]
-        if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-            if not found:
-                raise ValueError(f"{path} holds no image ({' '.join(sorted(IMAGE_SUFFIXES))})")
-        files += found
-    return files
-
-
-def predict(
-    predictor: DefaultPredictor, files: Sequence[Path], output: Path, min_score: float
-) -> list[str]:
-    """Write `output`/pictures/*.png and `output`/detections.json.
-
-    The JSON lists, for each detection: `image` (path), `category` (name), `category_id` (from 0),
-    `bbox` (x, y, width, height in the image's pixels) and `score`.
+    """Run the command.
 
     Returns:
-        One sentence for each image that could not be read; the others are written all the same.
-
-    Raises:
-        OSError: the output cannot be written.
+        0 when everything was read; 1 after a mistake, or if a file could not be read; 130 after
+        Ctrl-C.
     """
-    names = predictor.metadata.thing_classes
-    pictures = output / "pictures"
-    pictures.mkdir(parents=True, exist_ok=True)
-    records: list[dict[str, Any]] = []
-    failed = []
-    for number, file in enumerate(tqdm(files, unit="image", dynamic_ncols=True)):
-        try:
-            image = read_image(str(file), format="BGR")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            failed.append(f"cannot read {file}: {error}")
-            continue
-        found = predictor(image)["instances"].to("cpu")
-        found = found[found.scores >= min_score]
-        records += _records(file, found, names)
-        drawn = draw_detections(image, found, names, min_score=min_score, title=file.name)
-        # Numbered: files of different folders may share a name.
-        picture = cv2.imencode(".png", drawn)[1].tobytes()
-        _write(pictures / f"{number:05d}_{file.stem}.png", picture)
-    _write(output / "detections.json", json.dumps(records, indent=1).encode())
-    return failed
+    args = _parser().parse_args(argv)
+    try:
+        return _run(args)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except (ValueError, OSError) as error:
+        _complain(error)
+        return 1
 
 
-def _write(target: Path, content: bytes) -> None:
-    write_atomically(target, lambda file: file.write(content))
+def _run(args: argparse.Namespace) -> int:
+    sources = list_sources(args.inputs, args.output)
+    detector = load_detector(args, args.min_score)
+    settings = {**detector_settings(args), "score thresholds": list(detector.thresholds)}
+    records = Records(args.output, settings, anew=args.overwrite)
+    run = PredictionRun(detector, records, args.output, pictures=not args.no_pictures)
+    print(_thresholds_line(args, detector.thresholds))
+    todo = [source for source in sources if not run.is_done(source)]
+    if len(todo) < len(sources):
+        print(f"{len(sources) - len(todo)} of {len(sources)} files were done before")
+    status = 0
+    try:
+        run.predict(todo)
+    except KeyboardInterrupt:
+        status = _INTERRUPTED
+    except torch.cuda.OutOfMemoryError:
+        run.failed.append("the GPU's memory is full: use --tile, or a smaller --batch-size")
+    _summarize(run, sources, detector.class_names)
+    if status == _INTERRUPTED:
+        print("interrupted: the same command continues", file=sys.stderr)
+    return status or (1 if run.failed else 0)
 
 
-def _records(file: Path, found: Instances, names: Sequence[str]) -> list[dict[str, Any]]:
-    boxes = found.pred_boxes.tensor.clone()
-    boxes[:, 2:] -= boxes[:, :2]
-    return [
-        {
-            "image": str(file),
-            "category": names[index],
-            "category_id": index,
-            "bbox": [round(value, 2) for value in box],
-            "score": round(score, 4),
-        }
-        for box, index, score in zip(
-            boxes.tolist(), found.pred_classes.tolist(), found.scores.tolist(), strict=True
-        )
+def _summarize(run: PredictionRun, sources: Sequence[Source], class_names: Sequence[str]) -> None:
+    records = RecordsOf(run.records, sources)
+    written = write_files(run.output, records, class_names)
+    done = [len(record.scores) for record in records]
+    print(f"{sum(done):,} detections in {len(done)} of {len(sources)} files: {run.output}")
+    kinds = [
+        folder for name in ("pictures", "videos") if any((folder := run.output / name).glob("*"))
     ]
+    print("written:", *(path.name for path in [*written, *kinds]))
+    for message in run.failed:
+        _complain(message)
+
+
+def _thresholds_line(args: argparse.Namespace, thresholds: Sequence[float]) -> str:
+    chosen: dict[str, Any] = read_card(args.weights).get("score_thresholds", {})
+    if args.min_score is None and chosen:
+        return (
+            f"scores from {min(thresholds):.2f} to {max(thresholds):.2f} on, by class: "
+            f"{chosen['rule']} on {chosen['dataset']}"
+        )
+    return f"scores from {max(thresholds):g} on"
+
+
+def _complain(message: object) -> None:
+    print(f"error: {' '.join(printable(str(message)).split())}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m efpnbs_d2.tools.predict",
+        description="Detect objects in images and videos. The same command continues a run.",
+        epilog="example: --config-file configs/yacs/tinyscenes-EFPNBS-R18.yaml "
+        "--weights model_best.pth --output found images/ 'more/**/*.jpg' flight.mp4",
+    )
+    parser.add_argument(
+        "inputs", nargs="+", help="image or video files, folders of images, or quoted globs"
+    )
+    add_detector_options(parser)
+    parser.add_argument(
+        "--min-score",
+        type=float,
+        help="least score of what is drawn and written [chosen for the weights, else 0.5]",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("output/predict"), help="folder [output/predict]"
+    )
+    parser.add_argument("--no-pictures", action="store_true", help="write detections alone")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="start anew where --output has other results"
+    )
+    return parser
 
 
 if __name__ == "__main__":
