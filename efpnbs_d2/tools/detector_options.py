@@ -117,12 +117,15 @@ def detector_settings(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def load_detector(args: argparse.Namespace, min_score: float | None) -> Detector:
+def load_detector(
+    args: argparse.Namespace, min_score: float | None, *, show_windows: bool = False
+) -> Detector:
     """Build the model and what is around it.
 
     Args:
         args: of a parser with `add_detector_options`.
         min_score: the least score for all classes; None takes the checkpoint's thresholds.
+        show_windows: with a progress bar of the windows of each image.
 
     Raises:
         OSError: a file is missing.
@@ -151,6 +154,7 @@ def load_detector(args: argparse.Namespace, min_score: float | None) -> Detector
             overlap=overlap,
             batch_size=batch_size,
             whole_image=args.whole_image,
+            progress=show_windows,
         )
     num_classes = predictor.model.roi_heads.num_classes
     names = predictor.metadata.get("thing_classes") or [f"class {i}" for i in range(num_classes)]

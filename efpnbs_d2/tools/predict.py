@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     sources = list_sources(args.inputs, args.output)
-    detector = load_detector(args, args.min_score)
+    # One file: a scene, perhaps, of which windows are all the progress there is to see.
+    detector = load_detector(args, args.min_score, show_windows=len(sources) == 1)
     settings = {**detector_settings(args), "score thresholds": list(detector.thresholds)}
     records = Records(args.output, settings, anew=args.overwrite)
     run = PredictionRun(detector, records, args.output, pictures=not args.no_pictures)

@@ -47,7 +47,7 @@ def oracle(monkeypatch):
     """What every run of the command detects with, from the options' thresholds on."""
     predicts = Oracle()
 
-    def load(args, min_score):
+    def load(args, min_score, *, show_windows):
         thresholds = score_thresholds({}, 2, min_score)
         return Detector(predicts, None, thresholds, NAMES, Metadata(), args.batch_size or 1)
 
