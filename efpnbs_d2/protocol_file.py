@@ -57,6 +57,11 @@ def read_protocol_file(path: str) -> Protocol:
             raise DataFormatError(f"{path}: found no readable YAML ({error})") from error
     if not isinstance(content, dict) or not isinstance(content.get("name"), str):
         raise DataFormatError(f"{path}: found no name, expected 'name', 'base' and what differs")
+    if content["name"] in PROTOCOLS:
+        raise DataFormatError(
+            f"{path}: found name {shorten(content['name'])}, which is a known protocol's, expected "
+            "another, so that nobody takes its numbers for the official ones"
+        )
     base = PROTOCOLS.get(str(content.get("base")))
     if base is None:
         raise DataFormatError(
@@ -114,7 +119,7 @@ def _value(path: str, key: str, value: Any) -> Any:
 
 def _size_ranges(path: str, value: Any) -> tuple[SizeRange, ...]:
     ranges = []
-    for name, limits in value.items() if isinstance(value, Mapping) else [("", value)]:
+    for name, limits in value.items() if isinstance(value, Mapping) and value else [("", value)]:
         low, high = _limits(limits)
         # NaN fails the comparison.
         if not low < high or not isinstance(name, str) or not name:

@@ -124,7 +124,7 @@ class Protocol:
     miss_rate: MissRate | None = None
 
     def __post_init__(self) -> None:
-        ranges = {size.name for size in self.size_ranges}
+        ranges = [size.name for size in self.size_ranges]
         if not self.iou_thresholds or not self.size_ranges or not self.max_dets:
             raise ValueError(
                 f"protocol {self.name!r}: found no IoU thresholds, size ranges or detection "
@@ -140,6 +140,14 @@ class Protocol:
                 f"protocol {self.name!r}: found IoU thresholds {self.iou_thresholds}, expected "
                 "numbers above 0, up to 1"
             )
+        # Of two metrics of one name a table would show one.
+        for kind, names in (("size", ranges), ("metric", [m.name for m in self.metrics])):
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            if repeated:
+                raise ValueError(
+                    f"protocol {self.name!r}: found several {kind}s named {', '.join(repeated)}, "
+                    "expected different names; name the size ranges differently"
+                )
         for metric in self.metrics:
             if metric.size not in ranges or metric.max_dets not in self.max_dets:
                 raise ValueError(

@@ -90,6 +90,13 @@ def test_own_classes_and_rules_leave_the_table(protocol_file):
         ("name: own\nbase: coco\nsize_ranges: [1, 2]", "expected name: .low, high. in square"),
         ("name: own\nbase: coco\nsize_ranges: {s: [9, 2]}", r"found size range 's': \[9, 2\]"),
         ("name: own\nbase: coco\nsize_ranges: {s: 9}", "found size range 's': 9"),
+        ("name: own\nbase: coco\nsize_ranges: {}", "expected name: .low, high. in square"),
+        # Both would be APs, and one of them be lost.
+        (
+            "name: own\nbase: coco\nsize_ranges: {all: [0, 9], small: [0, 4], s: [4, 9]}",
+            "own.yaml: .* found several metrics named APs, ARs",
+        ),
+        ("name: coco\nbase: coco\nmax_dets: [500]", "found name 'coco', which is a known"),
         ("name: own\nbase: coco\nheadline: mAP", "found headline 'mAP', expected one of AP, AP50"),
     ],
 )
