@@ -56,7 +56,7 @@ def merge_windows(
     2. If both are cut, the object is larger than the shared area: they become one box, the union,
        with the highest score; also along a chain of windows (`join_cut`).
     3. Non-maximum suppression by class, between detections of different windows: inside a window,
-       the detector's own suppression stands.
+       the detector's own suppression stands. A joined box is of no single window.
 
     Args:
         found: of all windows.

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efpnbs_d2.inference.box_pairs import box_iou, intersecting_pairs
@@ -95,6 +95,13 @@ def test_a_chain_of_windows_is_joined():
     assert merged(*parts, ends, other) == [(50, 10, 200, 30, 0.6), (220, 10, 240, 30, 0.3)]
 
 
+def test_a_joined_box_suppresses_in_all_windows():
+    """No window's own suppression has seen it; 65 of 95 columns are common."""
+    parts = (LEFT, (20, 10, 100, 30), 0.9), (RIGHT, (80, 10, 110, 30), 0.7)
+    close = (LEFT, (15, 10, 85, 30), 0.8)
+    assert merged(*parts, close) == [(20, 10, 110, 30, 0.9)]
+
+
 def test_a_window_that_saw_it_whole_stands_for_all_parts():
     parts = (LEFT, (60, 10, 100, 30), 0.9), (RIGHT, (80, 10, 120, 30), 0.8)
     third = ((55, 0, 155, 100), (60, 10, 118, 30), 0.5)
@@ -160,6 +167,7 @@ def boxes_in_windows(least=1):
     return st.tuples(st.integers(0, 2**32 - 1), st.integers(least, 60)).map(build)
 
 
+@settings(deadline=None)
 @given(boxes_in_windows(), st.booleans(), st.randoms(use_true_random=False))
 def test_the_order_of_what_is_found_does_not_matter(found, join_cut, random):
     rows = list(range(len(found.boxes)))
@@ -171,6 +179,7 @@ def test_the_order_of_what_is_found_does_not_matter(found, join_cut, random):
     assert (np.diff(one.scores) <= 0).all()
 
 
+@settings(deadline=None)
 @given(boxes_in_windows())
 def test_nothing_is_lost(found):
     """Whatever went, went for a box of its class that it meets, or that meets one that it meets."""
@@ -183,6 +192,7 @@ def test_nothing_is_lost(found):
     assert connected.any(axis=1)[nonempty].all()
 
 
+@settings(deadline=None)
 @given(boxes_in_windows())
 def test_no_duplicates_are_left(found):
     """Of equal class, from windows of their own, and overlapping by more than the threshold."""
@@ -200,6 +210,7 @@ def box_iou_table(one, other):
     return (overlap * same_class).reshape(len(one.boxes), len(other.boxes))
 
 
+@settings(deadline=None)
 @given(boxes_in_windows(least=0))
 def test_pairs_are_all_that_intersect(found):
     expected = np.triu(box_iou_table(found, found) > 0, k=1)
@@ -223,13 +234,13 @@ def test_pairs_come_in_pieces(chunk, monkeypatch):
 
 
 def test_a_hundred_thousand_detections_take_seconds():
-    """Dense tiny objects in windows that share half; each on the average in two of them."""
+    """Of tiny objects of one class, crowded; comparing all that share columns takes 11 s."""
     rng = np.random.default_rng(0)
-    windows = np.array(tile_corners(4000, 4000, (512, 512), (256, 256)))
+    windows = np.array(tile_corners(1500, 1500, (512, 512), (256, 256)))
     windows = windows[rng.integers(0, len(windows), 100_000)]
     low = windows[:, :2] + rng.uniform(0, 500, (100_000, 2))
     boxes = np.hstack([low, low + rng.uniform(4, 12, (100_000, 2))])
-    found = WindowDetections(boxes, rng.random(100_000), rng.integers(0, 8, 100_000), windows)
+    found = WindowDetections(boxes, rng.random(100_000), np.zeros(100_000, int), windows)
     start = time.process_time()
     assert len(merge_windows(found).boxes) > 50_000
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 6
