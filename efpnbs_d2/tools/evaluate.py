@@ -6,6 +6,7 @@ files that the benchmark's server takes. Two result files are compared.
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -126,14 +127,18 @@ def _comparison_table(comparison: Comparison, evaluation: Evaluation) -> str:
     rows = [
         [
             d.name,
-            *(f"{scale * value:+.2f}" for value in (d.difference, d.low, d.high)),
-            f"{d.p_value:.3f}",
+            *(_shown(scale * value, "+.2f") for value in (d.difference, d.low, d.high)),
+            _shown(d.p_value, ".3f"),
         ]
         for d in comparison.differences
     ]
     header = ["second - first, in %", "difference", "95% from", "to", "p"]
     align = ["left", *["right"] * 4]
     return tabulate(rows, header, "simple", disable_numparse=True, colalign=align)
+
+
+def _shown(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else format(value, form)
 
 
 def _as_json(

@@ -80,7 +80,7 @@ def test_a_partial_result_is_said_to_be_one(tmp_path, capsys):
     assert content["metrics"]["oLRP"] == 1 and content["metrics"]["AP"] == 0
 
 
-def test_undefined_numbers_are_null(tmp_path):
+def test_undefined_numbers_are_null_and_dashes(tmp_path, capsys):
     """VisDrone's mean over no class at all is 0 / 0."""
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations/a.txt").touch()
@@ -94,6 +94,7 @@ def test_undefined_numbers_are_null(tmp_path):
     assert main([*command, "--resamples", "1"]) == 0
     difference = metrics(tmp_path)["comparison"]["differences"][0]
     assert difference["difference"] is None and difference["first"] is None
+    assert "AP_all - - - -" in " ".join(capsys.readouterr().out.split())
 
 
 def test_results_on_tiles_are_merged_first(tmp_path):
