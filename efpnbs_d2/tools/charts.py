@@ -63,21 +63,18 @@ def bars_height(names: int, series: int = 1) -> float:
     return 0.6 + (0.21 if series == 1 else 0.17 * series + 0.08) * names
 
 
-def curves(
-    axes: Axes, lines: Sequence[tuple[str, np.ndarray, np.ndarray, int]], solid: int
-) -> None:
+def curves(axes: Axes, lines: Sequence[tuple[str, np.ndarray, np.ndarray, str, str]]) -> None:
     """Lines in [0, 1] x [0, 1] with a legend above.
 
     Args:
-        lines: (label, x, y, number of its colour); NaN are gaps.
-        solid: the first so many lines are solid, the others dashed.
+        lines: (label, x, y, colour, style); NaN are gaps.
     """
-    for number, (label, x, y, color) in enumerate(lines):
-        style = "-" if number < solid else "--"
-        axes.plot(x, y, style, color=COLORS[color % len(COLORS)], label=label, linewidth=1.4)
+    for label, x, y, color, style in lines:
+        axes.plot(x, y, style, color=color, label=label, linewidth=1.4)
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     axes.grid()
-    axes.figure.legend(loc="outside upper left", fontsize=7.5, ncols=2)
+    if lines:
+        axes.figure.legend(loc="outside upper left", fontsize=7.5, ncols=2)
 
 
 def mark_sizes(axes: Axes, edges: Sequence[float]) -> None:

@@ -31,7 +31,7 @@ LEGEND = (
     ("ignored: neither right nor wrong", _IGNORED),
     ("part that is enlarged", _ENLARGED),
 )
-_LONGEST_SIDE = 900  # pixels of a picture on the page
+_LONGEST_SIDE = 800  # pixels of a picture on the page
 _GREY = 96
 _LARGEST_PLANE = 4000  # pixels; a detection may lie anywhere
 # A side of the enlarged part: so many times the median side of the boxes in error, within limits.

@@ -12,30 +12,40 @@ __all__ = ["calibration", "class_curves", "mean_curves", "size_recall"]
 
 _CLASSES = 20  # in the chart of curves
 _COUNTS = "#8a8f9855"
+_STYLES = ("-", "--", ":", "-.")
 
 
 def mean_curves(axes: Axes, analyses: Sequence[Analysis]) -> None:
     """Precision against recall of the class mean: solid at one IoU, dashed over the thresholds."""
-    at_one = [(a.curves, f"{name}IoU {a.curves.iou:g}") for name, a in _labelled(analyses)]
-    over_all = [(a.mean_iou_curves, f"{name}mean over IoUs") for name, a in _labelled(analyses)]
     lines = [
-        (label, curve.recall, curve.mean, number % len(analyses))
-        for number, (curve, label) in enumerate(at_one + over_all)
+        (f"{name}{label}", curve.recall, curve.mean, COLORS[number], style)
+        for number, (name, analysis) in enumerate(_labelled(analyses))
+        for curve, label, style in (
+            (analysis.curves, f"IoU {analysis.curves.iou:g}", "-"),
+            (analysis.mean_iou_curves, "mean over IoUs", "--"),
+        )
     ]
-    curves(axes, lines, solid=len(analyses))
+    curves(axes, lines)
     axes.set(xlabel="recall", ylabel="precision")
 
 
 def class_curves(axes: Axes, analysis: Analysis) -> None:
-    """Precision against recall of each class, the best one's first in the legend."""
+    """Precision against recall of each class, the best one's first in the legend; a class has its
+    colour and style in every chart."""
     areas = np.nan_to_num(analysis.curves.precision, nan=-1).mean(axis=1)
     order = [k for k in np.argsort(-areas, kind="stable").tolist() if areas[k] >= 0]
     names = list(analysis.classes.values())
     lines = [
-        (shortened(names[k]), analysis.curves.recall, analysis.curves.precision[k], number)
-        for number, k in enumerate(order[:_CLASSES])
+        (
+            shortened(names[k]),
+            analysis.curves.recall,
+            analysis.curves.precision[k],
+            COLORS[k % len(COLORS)],
+            _STYLES[k // len(COLORS) % len(_STYLES)],
+        )
+        for k in order[:_CLASSES]
     ]
-    curves(axes, lines, solid=len(COLORS))
+    curves(axes, lines)
     axes.set(xlabel="recall", ylabel="precision")
 
 
@@ -103,6 +113,7 @@ def _counts_behind(
     behind.spines["right"].set_visible(True)
     if log:
         behind.set_yscale("log")
+        behind.yaxis.set_major_formatter("{x:,.0f}")
     behind.set_ylim(0.5 if log else 0, 1.15 * max(2, counts.max(initial=0)))
     axes.set_zorder(behind.get_zorder() + 1)
     axes.patch.set_visible(False)

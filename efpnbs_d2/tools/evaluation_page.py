@@ -11,18 +11,17 @@ from pathlib import Path
 from ..evaluation.bootstrap import Comparison
 from ..evaluation.columns import GroundTruth
 from ..evaluation.error_types import ERROR_TYPES
-from ..evaluation.image_errors import ImageBoxes
 from ..protocols import Protocol
 from . import evaluation_charts as charts
 from . import evaluation_tables as tables
 from .charts import BARS, COLORS, bars, bars_height
-from .error_pictures import LEGEND, densest_errors, enlarged, grey_image, open_image, whole_image
 from .evaluation_tables import Run
+from .evaluation_text import number, range_label, short_name, verdict
 from .html_page import Page
+from .worst_images import add_worst_images
 
 __all__ = ["Run", "write_page"]
 
-_PICTURES = 6  # images drawn, of both runs together
 _DIFFERENT = 5  # images listed where one run beats the other
 _MISSING = 200  # names listed
 
@@ -50,7 +49,8 @@ def write_page(
     assert len(runs) in (1, 2)
     page = Page(f"{runs[0].evaluation.protocol.title}: {' and '.join(run.name for run in runs)}")
     _add_summary(page, runs, truth, comparison)
-    _add_classes(page, runs, truth)
+    if len(truth.classes) > 1:
+        _add_classes(page, runs, truth)
     _add_curves(page, runs)
     _add_sizes(page, runs)
     _add_calibration(page, runs)
@@ -103,11 +103,11 @@ def _add_summary(
         "last column says otherwise, and a dash means that the protocol leaves it undefined.",
     )
     if comparison:
-        page.verdict("note", tables.verdict(protocol, comparison))
+        page.verdict("note", verdict(protocol, comparison))
         page.paragraph(
             f"The interval and p come from {comparison.resamples:,} draws of the images with "
             "replacement, the same for both runs: p is small if the sign of the difference hardly "
-            "depends on which images were chosen. Testing many metrics finds one by chance."
+            "depends on which images were chosen. Of many metrics some differ by chance alone."
         )
     page.table(*tables.official_table(runs, comparison))
     header, rows = tables.unofficial_table(runs)
@@ -116,9 +116,7 @@ def _add_summary(
 
 
 def _add_classes(page: Page, runs: Sequence[Run], truth: GroundTruth) -> None:
-    protocol = runs[0].evaluation.protocol
-    header, rows = tables.class_table(runs, truth)
-    name = protocol.headline if protocol.headline in header[2] else header[2].split(" ")[0]
+    headline = runs[0].evaluation.protocol.headline
     _section(
         page,
         runs,
@@ -126,18 +124,25 @@ def _add_classes(page: Page, runs: Sequence[Run], truth: GroundTruth) -> None:
         "A class with few annotated objects has an uncertain AP: a few objects more or fewer "
         "found would change it much.",
     )
-    labels = list(runs[0].evaluation.per_class)
-    values = [
-        [run.evaluation.percent(run.evaluation.per_class[label][name]) for label in labels[:BARS]]
+    labels = list(runs[0].evaluation.per_class)[:BARS]
+    more = f" The first {BARS} classes." if len(truth.classes) > BARS else ""
+    of_headline = [
+        [run.evaluation.percent(run.evaluation.per_class[label][headline]) for label in labels]
         for run in runs
     ]
-    more = f" The first {BARS} classes." if len(labels) > BARS else ""
-    page.chart(
-        partial(bars, names=labels[:BARS], values=values, form="{:.1f}".format),
-        f"{name} of each class, %.{more}",
-        height=bars_height(len(labels[:BARS]), len(runs)),
-    )
-    page.table(header, rows, "In %")
+    costs = [run.analysis.error_costs for run in runs]
+    at_one_iou = [100 * c.ap_per_class[: len(labels)] for c in costs]
+    with page.columns():
+        for values, name in (
+            (of_headline, headline),
+            (at_one_iou, f"AP at IoU {costs[0].iou:g} over all sizes"),
+        ):
+            page.chart(
+                partial(bars, names=labels, values=values, form="{:.1f}".format),
+                f"{name} of each class, %.{more}",
+                height=bars_height(len(labels), len(runs)),
+            )
+    page.table(*tables.class_table(runs, truth), "In %; annotated: objects in the files")
 
 
 def _add_curves(page: Page, runs: Sequence[Run]) -> None:
@@ -154,6 +159,8 @@ def _add_curves(page: Page, runs: Sequence[Run]) -> None:
             partial(charts.mean_curves, analyses=analyses), "Mean over the classes.", height=3.4
         )
         for letter, analysis in zip(tables.letters(runs), analyses, strict=True):
+            if len(analysis.classes) == 1:
+                continue
             page.chart(
                 partial(charts.class_curves, analysis=analysis),
                 f"Classes{letter} at IoU {analysis.curves.iou:g}, best first.",
@@ -171,22 +178,24 @@ def _add_sizes(page: Page, runs: Sequence[Run]) -> None:
         "where the two lines part, objects are found but with too low a score.",
     )
     header, rows = tables.range_table(runs)
+    lines = (
+        "vertical lines: limits of the protocol's ranges"
+        if rows
+        else f"{protocol.title} has no size ranges"
+    )
     with page.columns():
         page.chart(
             partial(charts.size_recall, analyses=analyses, limits=_size_limits(protocol)),
             f"Recall at IoU {analyses[0].size_recall.iou:g} with 95% intervals, by any detection "
             "and by a confident one, whose score is at least its class's best-F1 threshold; grey: "
-            "number of objects; vertical lines: limits of the protocol's ranges.",
+            f"number of objects; {lines}.",
             height=3.4,
         )
         if rows:
             _add_range_chart(page, runs)
-    with page.columns():
         page.table(*tables.size_table(runs), "Objects found, %")
         if rows:
             page.table(header, rows, "The protocol's size ranges, %")
-        else:
-            page.paragraph(f"{protocol.title} has no size ranges.")
 
 
 def _add_range_chart(page: Page, runs: Sequence[Run]) -> None:
@@ -203,11 +212,11 @@ def _add_range_chart(page: Page, runs: Sequence[Run]) -> None:
     page.chart(
         partial(
             bars,
-            names=[tables.range_label(protocol, m.size) for m in chosen],
+            names=[range_label(protocol, m.size) for m in chosen],
             values=values,
             form="{:.1f}".format,
         ),
-        "AP of the protocol's size ranges, %.",
+        f"{short_name(headline)} of the protocol's size ranges, %.",
         height=bars_height(len(chosen), len(runs)),
     )
 
@@ -222,16 +231,17 @@ def _add_calibration(page: Page, runs: Sequence[Run]) -> None:
         "depends on the order of the scores only, so this matters for choosing a threshold.",
     )
     errors = ", ".join(
-        f"{100 * a.calibration.error:.1f}%{letter}"
+        f"{number(100 * a.calibration.error, 1)}%{letter}"
         for letter, a in zip(tables.letters(runs), analyses, strict=True)
     )
     counts = " Grey: number of detections." if len(runs) == 1 else ""
-    page.chart(
-        partial(charts.calibration, analyses=analyses),
-        f"Share of right detections at IoU {analyses[0].calibration.iou:g} by score. Mean "
-        f"distance from the diagonal: {errors}.{counts}",
-        height=3.4,
-    )
+    with page.columns():
+        page.chart(
+            partial(charts.calibration, analyses=analyses),
+            f"Share of right detections at IoU {analyses[0].calibration.iou:g} by score. Mean "
+            f"distance from the diagonal: {errors}.{counts}",
+            height=3.4,
+        )
 
 
 def _add_error_costs(page: Page, runs: Sequence[Run]) -> None:
@@ -243,23 +253,35 @@ def _add_error_costs(page: Page, runs: Sequence[Run]) -> None:
         f"How much higher AP at IoU {costs[0].iou:g} would be without one kind of error; the "
         "costs do not add up, because errors hide each other.",
     )
-    page.chart(
-        partial(
-            bars,
-            names=ERROR_TYPES,
-            values=[100 * c.cost for c in costs],
-            form="{:.1f}".format,
-        ),
-        "Points of AP that each kind of error costs.",
-        height=bars_height(len(ERROR_TYPES), len(runs)),
-    )
+    with page.columns():
+        page.chart(
+            partial(
+                bars,
+                names=ERROR_TYPES,
+                values=[100 * c.cost for c in costs],
+                form="{:.1f}".format,
+            ),
+            "Points of AP that each kind of error costs.",
+            height=bars_height(len(ERROR_TYPES), len(runs)),
+        )
+        page.chart(
+            partial(
+                bars,
+                names=ERROR_TYPES,
+                values=[c.count_confident.sum(axis=0).tolist() for c in costs],
+            ),
+            "How often each is made by the confident detections; missed: objects that none finds.",
+            height=bars_height(len(ERROR_TYPES), len(runs)),
+        )
     page.table(
         *tables.error_cost_table(runs),
-        "Points of AP, and errors among all detections and among the confident ones",
+        "Points of AP; errors of all detections, and of the confident ones alone",
     )
     for letter, run in zip(tables.letters(runs), runs, strict=True):
         if len(run.analysis.classes) > 1:
-            page.table(*tables.class_cost_table(run), f"Points of each class's AP{letter}")
+            page.table(
+                *tables.class_cost_table(run), f"Points of AP that they cost each class{letter}"
+            )
 
 
 def _add_thresholds(page: Page, runs: Sequence[Run]) -> None:
@@ -279,71 +301,14 @@ def _add_images(page: Page, runs: Sequence[Run], truth: GroundTruth, images: Pat
         page,
         runs,
         "Images with most errors",
-        "Drawn with the confident detections only; beside each image its part with the densest "
-        "errors, enlarged.",
+        "Drawn with the confident detections only, each image whole and, enlarged, its part with "
+        "the densest errors.",
     )
     if len(runs) == 2:
         header, rows = tables.image_table(runs, truth, _DIFFERENT)
         if rows:
             page.table(header, rows, "Where A and B differ most: first where B errs less")
-    chosen = _worst(runs)
-    if not chosen:
-        page.paragraph("No image has an error.")
-        return
-    page.legend(LEGEND)
-    for index in chosen:
-        _add_image(page, runs, index, images)
-
-
-def _worst(runs: Sequence[Run]) -> list[int]:
-    """Indices of the images with most errors of all runs together, among those with boxes."""
-    counts = sum(
-        run.analysis.image_errors.missed + run.analysis.image_errors.false_positives for run in runs
-    )
-    known = {boxes.image for run in runs for boxes in run.analysis.image_errors.worst}
-    return sorted(known, key=lambda index: (-counts[index], index))[: _PICTURES // len(runs)]
-
-
-def _add_image(page: Page, runs: Sequence[Run], index: int, folder: Path | None) -> None:
-    """One image with its enlarged part, for each run that has its boxes."""
-    of_image = {
-        letter: boxes
-        for letter, run in zip(tables.letters(runs), runs, strict=True)
-        for boxes in run.analysis.image_errors.worst
-        if boxes.image == index
-    }
-    first = next(iter(of_image.values()))
-    reason = ""
-    try:
-        if folder is None:
-            raise ValueError("no folder of images was given")
-        image = open_image(folder, first.name, first.size)
-    except ValueError as error:
-        image, reason = grey_image(list(of_image.values())), f" Drawn on grey: {error}."
-    window = densest_errors(image.shape, list(of_image.values()))
-    page.heading(first.name, 3)
-    for letter, boxes in of_image.items():
-        prefix = f"{letter.strip()}: " if letter else ""
-        with page.columns():
-            page.picture(whole_image(image, boxes, window), f"{prefix}{_counts(boxes)}.{reason}")
-            page.picture(
-                enlarged(image, boxes, window), f"{prefix}the part with the densest errors."
-            )
-    for letter in tables.letters(runs):
-        if letter not in of_image:
-            page.paragraph(f"{letter.strip()} has few errors here: it is not drawn.")
-
-
-def _counts(boxes: ImageBoxes) -> str:
-    missed, found = (int((boxes.true_state == state).sum()) for state in (0, 1))
-    errors = boxes.found_error[boxes.found_state == 0]
-    kinds = [
-        f"{int((errors == e).sum()):,} {kind}"
-        for e, kind in enumerate(ERROR_TYPES)
-        if (errors == e).any()
-    ]
-    text = f"{missed + found:,} objects, {missed:,} missed; {len(errors):,} false positives"
-    return f"{text} ({', '.join(kinds)})" if kinds else text
+    add_worst_images(page, runs, images)
 
 
 def _size_limits(protocol: Protocol) -> list[float]:

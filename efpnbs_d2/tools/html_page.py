@@ -60,20 +60,23 @@ h3 { margin: 2rem 0 .5rem; } p { max-width: 46rem; } a { color: var(--link); }
 .facts li { background: var(--soft); border-radius: .5rem; padding: .4rem .9rem; }
 .facts b { display: block; font-size: 1.25rem; }
 .columns { display: grid; gap: 1rem 2rem; align-items: start;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); }
 .wide { overflow-x: auto; margin: .5rem 0 1rem; }
 table { border-collapse: collapse; font-size: .92em; }
 caption { text-align: left; padding-bottom: .3rem; opacity: .8; }
 th, td { padding: .2rem .7rem; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); }
 td { overflow-wrap: break-word; max-width: 46rem; }
+td:first-child { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+td:last-child:not(.number) { min-width: 16rem; }
 th { white-space: nowrap; } td.number, th.number { text-align: right; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
 .mark { border-radius: .3rem; padding: 0 .5em; color: #fff; white-space: nowrap; }
 .error { background: #b3261e; } .warning { background: #8a5a00; } .note { background: #55606b; }
 .good { background: #1b7a3d; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; padding: 0; list-style: none; }
-.legend i { display: inline-block; width: .8em; height: .8em; margin-right: .4em; }
+.legend i { display: inline-block; width: .8em; height: .8em; margin-right: .4em;
+  outline: 1px solid #8888; }
 figure { margin: 0; min-width: 0; } figcaption { font-size: .87em; opacity: .8; }
 figure svg, figure img { width: 100%; height: auto; }
 details { margin: .5rem 0; } pre { white-space: pre-wrap; overflow-wrap: anywhere;

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from efpnbs_d2.tools.html_page import Page, printable
+from efpnbs_d2.tools.html_page import Number, Page, printable
 
 HOSTILE = "</pre><script>alert('1')</script> & \"$x$ \ud800\x00"
 
@@ -54,6 +54,13 @@ def test_numbers_stand_right_with_thousands():
     right = ' class="number"'
     assert cells[:4] == [("", "a"), (right, "1,234,567"), (right, "0.2"), (right, "5.0%")]
     assert cells[5] == ("", "")
+
+
+def test_a_formatted_number_stands_right():
+    page = Page("t")
+    page.table(["change", "name"], [[Number("+1.50"), "+1.50"]])
+    assert '<th class="number">change</th><th>name</th>' in page.html()
+    assert '<td class="number">+1.50</td><td>+1.50</td>' in page.html()
 
 
 def test_charts_take_the_pages_colour():
