@@ -16,7 +16,7 @@ from ..tile_corners import Corner
 __all__ = ["crowded_windows", "draw_crowd", "draw_frame"]
 
 # Pixels of the longer side: a larger image is reduced, a small one magnified.
-_LONGEST, _LEAST = 2000, 1000
+_LONGEST, _LEAST = 2000, 1280
 _MAX_ZOOM = 8
 # Objects of this many pixels are large enough to be looked at without a close-up.
 _READABLE = 26
