@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["LRP", "class_average", "optimal_lrp"]
+from .matching import FALSE_POSITIVE, TRUE_POSITIVE
 
-_TRUE_POSITIVE, _FALSE_POSITIVE = 1, 0
+__all__ = ["LRP", "class_average", "optimal_lrp"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def optimal_lrp(
     """oLRP of one class in one size range, under one detection limit.
 
     Args:
-        state: (D,) int, in ranking order: 0 false positive, 1 true positive, 2 ignored.
+        state: (D,) int, in ranking order, as in `matching.Matches`.
         overlap: (D,) float64, of the true positives with their objects; others are not read.
         scores: (D,) float64, descending.
         objects: that are to be found.
@@ -58,11 +58,11 @@ def optimal_lrp(
     """
     if objects == 0:
         return LRP(-1.0, -1.0, -1.0, -1.0, -1.0)
-    true = state == _TRUE_POSITIVE
+    true = state == TRUE_POSITIVE
     if not true.any():
         return LRP(1.0, np.nan, np.nan, 1.0, np.nan)
     tp = np.cumsum(true)
-    fp = np.cumsum(state == _FALSE_POSITIVE)
+    fp = np.cumsum(state == FALSE_POSITIVE)
     distance = np.cumsum(np.where(true, 1 - overlap, 0))
     missed = objects - tp
     error = (distance / (1 - iou_threshold) + fp + missed) / (tp + fp + missed)
