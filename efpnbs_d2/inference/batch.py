@@ -126,7 +126,11 @@ class BatchPredictor:
         dtype = PRECISIONS[self.precision]
         mixed = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
         with torch.no_grad(), mixed:
-            return [output["instances"] for output in self.model(list(inputs))]
+            outputs = [output["instances"] for output in self.model(list(inputs))]
+        for found in outputs:
+            # numpy knows no bfloat16.
+            found.scores = found.scores.float()
+        return outputs
 
 
 def check_image(image: np.ndarray) -> None:

@@ -54,3 +54,27 @@ def test_a_batch_is_each_image_of_it(default):
 
 def test_no_images_no_detections(default):
     assert BatchPredictor.from_default(default)([]) == []
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_other_precisions_find_about_the_same(default, precision):
+    """Of an untrained model's many boxes of nearly equal scores: the highest one, roughly."""
+    predict = BatchPredictor.from_default(default, device="cpu", precision=precision)
+    (found,) = predict(IMAGES[:1])
+    expected = default(IMAGES[0])["instances"]
+    assert found.pred_boxes.tensor.dtype == found.scores.dtype == torch.float32
+    assert found.scores[0] != expected.scores[0]
+    assert found.scores[0] == pytest.approx(expected.scores[0].item(), rel=0.1)
+
+
+def test_unknown_options_are_refused(default):
+    with pytest.raises(ValueError, match="image format 'L'"):
+        BatchPredictor(default.model, image_format="L")
+    with pytest.raises(ValueError, match="precision 'half'"):
+        BatchPredictor(default.model, precision="half")
+
+
+def test_a_model_in_training_is_put_into_evaluation(default):
+    default.model.train()
+    (found,) = BatchPredictor.from_default(default)(IMAGES[:1])
+    assert len(found) > 0
