@@ -148,6 +148,12 @@ class Protocol:
                     f"protocol {self.name!r}: found several {kind}s named {', '.join(repeated)}, "
                     "expected different names; name the size ranges differently"
                 )
+        known = [metric.name for metric in self.metrics]
+        if known and self.headline not in known:
+            raise ValueError(
+                f"protocol {self.name!r}: found headline {self.headline!r}, expected one of "
+                f"{', '.join(known)}"
+            )
         for metric in self.metrics:
             if metric.size not in ranges or metric.max_dets not in self.max_dets:
                 raise ValueError(

@@ -47,3 +47,8 @@ def test_an_unknown_name_is_refused():
 def test_what_makes_no_protocol_is_refused(changes, message):
     with pytest.raises(ValueError, match=f"protocol 'coco': .*{message}"):
         replace(COCO, **changes)
+
+
+def test_a_headline_that_is_no_metric_is_refused():
+    with pytest.raises(ValueError, match="found headline 'mAP', expected one of AP, AP50"):
+        replace(PROTOCOLS["coco"], name="own", headline="mAP")

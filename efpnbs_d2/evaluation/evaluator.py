@@ -7,6 +7,7 @@ set of tiles).
 import json
 import logging
 import re
+import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,8 +38,8 @@ class ProtocolEvaluator(COCOEvaluator):
     """`COCOEvaluator` by the official protocol of a benchmark, against its original annotations.
 
     `evaluate` returns ``{"bbox": {metric: value}}`` in percent, NaN where undefined. VisDrone's
-    AP_all, AP_50 and AR_1 are AP, AP50 and AR1 here, as Detectron2 calls such numbers; AP of class
-    c is ``AP-c``.
+    AP_all, AP_50 and AR_1 are AP, AP50 and AR1 here, as Detectron2 calls such numbers; the
+    headline of class c is ``AP-c``.
 
     A data set of tiles is scored on the whole images: what was found on the tiles is merged first,
     as TinyPerson's authors do.
@@ -130,7 +131,7 @@ class ProtocolEvaluator(COCOEvaluator):
         if not self._metadata.get("annotations", True):
             logger.info("The data set has no annotations: its results are written, not scored.")
             return
-        evaluation = evaluate(self.protocol, truth, found)
+        evaluation = evaluate(self.protocol, truth, found, progress=sys.stderr.isatty())
         logger.info(evaluation.table())
         if self._output_dir:
             content = json.dumps(evaluation.as_json(), indent=1).encode()
@@ -182,5 +183,5 @@ def _detectron2_results(evaluation: Evaluation) -> OrderedDict[str, float]:
         for name, value in evaluation.metrics.items()
     )
     for label, values in evaluation.per_class.items():
-        results[f"AP-{label}"] = evaluation.percent(next(iter(values.values())))
+        results[f"AP-{label}"] = evaluation.percent(values[evaluation.protocol.headline])
     return results

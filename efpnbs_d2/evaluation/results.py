@@ -179,7 +179,7 @@ def _refuse_classes(
             place,
             lambda row: (
                 f"category {category[row]}, expected one of {listed}; "
-                "ignore_unknown_classes leaves others unmeasured"
+                "--ignore-unknown-classes leaves others unmeasured"
             ),
         )
 

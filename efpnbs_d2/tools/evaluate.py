@@ -56,6 +56,8 @@ def _run(args: argparse.Namespace) -> None:
     for folder in (args.output, args.server_files, args.report and args.report.parent):
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
+    if args.report and args.report.is_dir():
+        raise ValueError(f"found the folder {args.report}, expected a file for --report")
     if args.server_files:
         written = write_server_files(args.server_files, truth, found[0], protocol)
     evaluations = []

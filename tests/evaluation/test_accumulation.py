@@ -272,7 +272,9 @@ def test_limits_by_file_order_are_matched_one_by_one(columns):
         [{"box": [0, 0, 10, 10]}],
         [{"box": [0, 0, 10, 10], "score": 0.5}, {"box": [0, 0, 10, 6], "score": 0.9}],
     )
-    protocol = replace(VISDRONE, max_dets=(1, 2), metrics=coco_metrics(VISDRONE.size_ranges, 1, 2))
+    protocol = replace(
+        VISDRONE, headline="AP", max_dets=(1, 2), metrics=coco_metrics(VISDRONE.size_ranges, 1, 2)
+    )
     precision = compute_curves(protocol, *example).average_precision
     assert precision[:, 0, 0, 0].tolist() == [1.0] * 10
     # IoU 0.6: up to the third threshold the second row is right, then a false positive before it.

@@ -128,7 +128,8 @@ def test_the_headline_comes_first_and_what_has_no_value_is_left_out():
     assert names["tinyperson"][:3] == ["AP50_tiny", "AP25_all", "AP25_tiny"]
     assert len(names["tinyperson"]) == 21
     # At another limit other detections are matched.
-    early = replace(PROTOCOLS["coco"], metrics=(Metric("AP10", "AP", None, "all", 10),))
+    metric = Metric("AP10", "AP", None, "all", 10)
+    early = replace(PROTOCOLS["coco"], metrics=(metric,), headline="AP10")
     assert compared_metrics(early) == []
 
 

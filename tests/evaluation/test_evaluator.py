@@ -216,6 +216,7 @@ def test_tiles_are_scored_on_the_whole_images(registry, tmp_path):
     results = inference_on_dataset(model, loader("tiles"), evaluator)["bbox"]
     expected = expected_percent(case, "stats_AP") | expected_percent(case, "stats_MR")
     assert {key: results[key] for key in expected} == pytest.approx(expected, nan_ok=True, abs=1e-3)
+    assert results["AP-person"] == pytest.approx(results["AP50_tiny"])
     written = json.loads((tmp_path / "out/tinyperson_results.json").read_text())
     merged = json.loads((CASES / case / "expected_merged_results.json").read_text())
     assert len(written) == len(merged)

@@ -16,7 +16,9 @@ FAR = [500, 500, 10, 10]
 def with_ranges(protocol, *limits, ious=(0.5,)):
     ranges = tuple(SizeRange(f"{low}-{high}", low, high) for low, high in limits)
     metrics = coco_metrics(ranges, protocol.max_dets[-1])
-    return replace(protocol, size_ranges=ranges, iou_thresholds=ious, metrics=metrics)
+    return replace(
+        protocol, size_ranges=ranges, iou_thresholds=ious, metrics=metrics, headline="AP"
+    )
 
 
 def states(protocol, example, **options):

@@ -63,7 +63,7 @@ def test_unknown_classes_are_refused_unless_asked_otherwise(tmp_path, capsys):
     assert main(arguments) == 1
     error = capsys.readouterr().err
     assert "results.json:[12]: found category 9999, expected one of 3, 5, 17, 101" in error
-    assert "(and 4 more like this)" in error and "ignore_unknown_classes" in error
+    assert "(and 4 more like this)" in error and "--ignore-unknown-classes" in error
     assert main([*arguments, "--ignore-unknown-classes"]) == 0
     assert "classes that are not evaluated" in capsys.readouterr().out
     assert_equal(metrics(tmp_path)["metrics"], expected("aitod/crowd_and_ids"))
