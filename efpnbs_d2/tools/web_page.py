@@ -73,7 +73,7 @@ def make_app(detector: PageDetector, *, max_megabytes: float, hosts: Sequence[st
         app,
         _page(detector, max_megabytes),
         path="/",
-        max_file_size=int(max_megabytes * 1e6),
+        max_file_size=int(max_megabytes * 2**20),
         theme=gr.themes.Base(font=font, font_mono=["ui-monospace", "monospace"]),
         css=_CSS,
         footer_links=[],

@@ -6,16 +6,20 @@ import os
 import shutil
 import socket
 import threading
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from detectron2.data import MetadataCatalog
+from detectron2.data import transforms as T
 from detectron2.structures import Boxes, Instances
 
+from efpnbs_d2.engine.recipe import LazyRecipe
+from efpnbs_d2.inference.batch import BatchPredictor
+from efpnbs_d2.inference.tiled import TiledPredictor
 from efpnbs_d2.tools import web
-from efpnbs_d2.tools.web_detector import Found, Tiling, write_results
+from efpnbs_d2.tools.web_detector import Found, Tiling, WebDetector, write_results
 
 CHROMIUM = shutil.which("chromium")
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -49,7 +53,8 @@ class Oracle:
         if path.stem == "defect":
             raise RuntimeError("secret of the implementation")
         progress(1, 1)
-        return Found(path, instances([0.9, 0.8, 0.3]), {"p2": np.eye(15, 20)})
+        masks = {} if path.stem == "maskless" else {"p2": np.eye(15, 20)}
+        return Found(path, instances([0.9, 0.8, 0.3]), masks)
 
 
 def test_results_are_those_from_the_score_on(tmp_path):
@@ -75,6 +80,68 @@ def test_results_are_those_from_the_score_on(tmp_path):
     ]
     ((mask, caption),) = results.masks
     assert caption == "mask of p2" and cv2.imread(str(mask)) is not None
+
+
+class Predictor:
+    """What `WebDetector` reads of a predictor."""
+
+    metadata = MetadataCatalog.get("test_web")
+    input_format, aug = "BGR", T.AugmentationList([])
+
+    def __init__(self, model):
+        self.model = model.eval()
+
+
+@pytest.fixture
+def detector(small_lazy):
+    torch.manual_seed(0)
+    model = LazyRecipe(small_lazy("model.roi_heads.box_predictor.test_score_thresh=0"))
+    return WebDetector(Predictor(model.build_model()), "a small one")
+
+
+@pytest.fixture
+def noise(tmp_path):
+    path = tmp_path / "noise.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 160, 3), dtype=np.uint8)
+    assert cv2.imwrite(str(path), pixels)
+    return path
+
+
+def test_the_detector_reads_the_whole_image_or_windows(detector, noise):
+    assert detector.class_names == [f"class {i}" for i in range(8)]
+    predict = BatchPredictor.from_default(detector._predictor)
+    image, reports = cv2.imread(str(noise)), []
+
+    def report(done, total):
+        reports.append((done, total))
+
+    whole = detector.detect(noise, None, report)
+    (expected,) = predict([image])
+    torch.testing.assert_close(whole.instances.scores, expected.scores)
+    assert len(expected) and reports == []
+    # 64 px with 32 px of overlap: from 0, 32 and 36 px in y, from 0, 32, 64 and 96 px in x.
+    tiled = detector.detect(noise, Tiling(64, 32), report)
+    assert reports == [(4, 12), (8, 12), (12, 12)]
+    expected = TiledPredictor(predict, window=(64, 64), overlap=(32, 32))(image)
+    torch.testing.assert_close(tiled.instances.scores, expected.scores, rtol=1e-4, atol=1e-5)
+    # Masks are those of the whole image both times.
+    assert {level: mask.shape for level, mask in tiled.masks.items()} == {
+        "p2": (25, 40),
+        "p3": (13, 20),
+        "p4": (7, 10),
+    }
+    np.testing.assert_array_equal(tiled.masks["p2"], whole.masks["p2"])
+
+
+def test_files_that_are_no_images(detector, noise, tmp_path):
+    other = tmp_path / "noise.svg"
+    other.write_bytes(noise.read_bytes())
+    with pytest.raises(ValueError, match=r"found a file noise.svg, expected an image \(.jpg"):
+        detector.detect(other, None, print)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(noise.read_bytes()[:500])
+    with pytest.raises(OSError, match="cannot read image .*broken.png"):
+        detector.detect(broken, None, print)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +175,15 @@ def test_a_port_that_is_taken(monkeypatch, capsys):
         options = ["--config-file", "c.yaml", "--weights", "w.pth", "--port", port]
         assert web.main(options) == 1
     assert f"cannot listen on 127.0.0.1, port {port}" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_it_quietly(monkeypatch, capsys):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(web, "_serve", interrupted)
+    assert web.main([]) == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.fixture(scope="module")
@@ -203,18 +279,18 @@ def test_an_image_becomes_boxes_counts_masks_and_files(page, image, tmp_path):
     slider.press("Enter")
     page.locator("#counts td", has_text="3").wait_for()
     assert counts(page)[-1] == ["all", "3"]
-    if folder := os.environ.get("EFPNBS_SCREENSHOTS"):
-        page.screenshot(path=Path(folder, "web.png"), full_page=True)
 
 
-def test_windows_are_asked_for(page, served, image):
+def test_windows_are_asked_for_and_a_model_may_lack_masks(page, served, image):
     _, oracle = served
+    image = image.rename(image.with_name("maskless.png"))
     page.get_by_label("windows").check()
     page.get_by_label("Window, px").fill("128")
     page.get_by_label("Overlap, px").fill("32")
     detect(page, image)
     page.locator("#counts td").first.wait_for()
     assert oracle.tilings[-1] == Tiling(128, 32)
+    page.get_by_text("The model has no FBSM: there is no mask.").wait_for()
 
 
 def test_mistakes_are_said_in_words(page, image, tmp_path):
@@ -234,10 +310,21 @@ def test_mistakes_are_said_in_words(page, image, tmp_path):
         said(words)
         assert page.locator("#counts td").count() == 0
     large = tmp_path / "large.png"
-    large.write_bytes(bytes(int(MEGABYTES * 1e6) + 1))
+    large.write_bytes(bytes(int(MEGABYTES * 2**20) + 1))
     upload(page, large)
     page.get_by_text("exceed").first.wait_for()
     assert not page.get_by_text("secret").count() and not page.get_by_text("Traceback").count()
+
+
+def test_the_limit_of_size_is_the_servers_too(served):
+    """Whatever the browser lets through."""
+    import httpx
+
+    address, _ = served
+    limit = int(MEGABYTES * 2**20)
+    for size, status in [(limit, 200), (limit + 1, 413)]:
+        files = {"files": ("a.png", bytes(size))}
+        assert httpx.post(f"{address}/gradio_api/upload", files=files).status_code == status
 
 
 def test_other_names_of_the_server_are_refused(served):
