@@ -94,7 +94,7 @@ def check_export(
     agreements = []
     for image, found in zip(images, _run(file, file_format, images), strict=True):
         with torch.no_grad():
-            expected = detect_at_size(model, torch.from_numpy(image), image_format)
+            expected = detect_at_size(model, torch.tensor(image), image_format)
         agreements.append(compare(image.shape[:2], [x.numpy() for x in expected], found))
     return agreements
 
