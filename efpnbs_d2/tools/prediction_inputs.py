@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -46,8 +47,9 @@ def list_sources(patterns: Sequence[str], output: Path) -> list[Source]:
         FileNotFoundError: there is no such path, or no match.
         ValueError: a folder holds no image.
     """
-    output = output.resolve()
-    found = (file.resolve() for pattern in patterns for file in _expand(pattern))
+    # Not resolved: a link has a name that somebody chose.
+    output = Path(os.path.abspath(output))
+    found = (Path(os.path.abspath(file)) for pattern in patterns for file in _expand(pattern))
     files = list(dict.fromkeys(file for file in found if output not in file.parents))
     if not files:
         raise ValueError(f"found no image outside of the output folder {output}")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from efpnbs_d2.evaluation.ground_truth import read_ground_truth
-from efpnbs_d2.evaluation.results import read_results
+from efpnbs_d2.evaluation.files.ground_truth import read_ground_truth
+from efpnbs_d2.evaluation.files.results import read_results
 from efpnbs_d2.inference.georeference import GeoReference
 from efpnbs_d2.protocols import find_protocol
 from efpnbs_d2.tools.prediction_files import write_files
@@ -153,8 +153,17 @@ def test_geojson_tells_longitude_and_latitude(tmp_path):
     assert ring[0] == ring[-1] and len(ring) == 5
     assert (x.min(), x.max()) == pytest.approx((10.01, 10.115))
     assert (y.min(), y.max()) == pytest.approx((49.92, 49.98))
-    # Counter-clockwise: the shoelace area is positive.
-    assert (x[:-1] * y[1:] - x[1:] * y[:-1]).sum() > 0
     # A later run without such images leaves no old coordinates behind.
     write_files(tmp_path, [image()], NAMES)
     assert not (tmp_path / "detections.geojson").exists()
+
+
+@pytest.mark.parametrize("south", [-0.01, 0.01])
+def test_outlines_turn_left_whichever_way_the_rows_go(tmp_path, south):
+    """RFC 7946: the shoelace area is positive, also where the first row is the southernmost."""
+    pytest.importorskip("rasterio")
+    place = GeoReference((0.01, 0.0, 10.0, 0.0, south, 50.0), "EPSG:4326")
+    write_files(tmp_path, [image(georeference=place)], NAMES)
+    for feature in json.loads((tmp_path / "detections.geojson").read_text())["features"]:
+        x, y = np.array(feature["geometry"]["coordinates"][0]).T
+        assert (x[:-1] * y[1:] - x[1:] * y[:-1]).sum() > 0

@@ -57,6 +57,12 @@ def test_files_of_one_stem_get_names_of_their_own(folder):
     assert video.is_video
 
 
+def test_a_link_keeps_its_own_name(folder):
+    (folder / "link.png").symlink_to(folder / "in/b.png")
+    (source,) = list_sources([f"{folder}/in/../link.png"], folder / "out")
+    assert source.name == "link" and source.path == folder / "link.png"
+
+
 def test_results_are_no_inputs(folder):
     (folder / "in/out/pictures").mkdir(parents=True)
     (folder / "in/out/pictures/b.jpg").touch()
