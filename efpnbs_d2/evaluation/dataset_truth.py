@@ -10,7 +10,7 @@ from detectron2.structures import BoxMode
 
 from ..protocols import Protocol
 from .columns import GroundTruth
-from .ground_truth import read_ground_truth
+from .files.ground_truth import read_ground_truth
 
 __all__ = ["dataset_truth"]
 

@@ -25,8 +25,8 @@ from ..protocols import Protocol, find_protocol
 from .columns import Detections, GroundTruth
 from .dataset_truth import dataset_truth
 from .evaluate import evaluate
+from .files.server_files import write_server_files
 from .result import Evaluation
-from .server_files import write_server_files
 from .tile_merge import Tiles, merge_tiles, read_tiles
 
 __all__ = ["ProtocolEvaluator"]

@@ -16,8 +16,8 @@ from ..coco_file import four_numbers, is_id, kind_of, read_json
 from ..file_format import BrokenEntry, DataFormatError, shorten
 from ..protocols import Protocol
 from .columns import Detections, GroundTruth
+from .files.results import best_first
 from .overlaps import candidate_pairs
-from .results import best_first
 
 __all__ = ["Tiles", "merge_tiles", "read_tiles"]
 

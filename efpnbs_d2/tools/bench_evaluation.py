@@ -13,8 +13,6 @@ import io
 import json
 import multiprocessing
 import os
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -27,10 +25,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from efpnbs_d2.evaluation.evaluate import evaluate
-from efpnbs_d2.evaluation.ground_truth import read_ground_truth
-from efpnbs_d2.evaluation.results import read_results
+from efpnbs_d2.evaluation.files.ground_truth import read_ground_truth
+from efpnbs_d2.evaluation.files.results import read_results
 from efpnbs_d2.protocols import find_protocol
 
+from .memory import peak_memory
 from .sample_boxes import Sizes, coco_truth, write_coco, write_visdrone
 
 # Images, objects, detections, classes; the first two are the published sets.
@@ -78,18 +77,8 @@ def _measure_files(
         "evaluate": end - results_read,
         "seconds": end - start,
         "processor": time.process_time() - processor,
-        "GB": _peak_memory() / 1e9,
+        "GB": peak_memory() / 1e9,
     }
-
-
-def _peak_memory() -> int:
-    """Bytes; of this program only where the system tells, else of what started it too."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return int(fields["VmHWM"].split()[0]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def compare(sizes: Sizes) -> dict[str, float]:

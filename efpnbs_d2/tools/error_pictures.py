@@ -11,7 +11,7 @@ import numpy as np
 from detectron2.data.detection_utils import read_image
 from PIL.Image import DecompressionBombError
 
-from ..evaluation.image_errors import ImageBoxes
+from ..evaluation.analysis.image_errors import ImageBoxes
 from ..image_files import IMAGE_SUFFIXES, locate_images
 from ..inference.drawing import outline_boxes
 from .sample_pictures import crowded_corner

@@ -17,15 +17,15 @@ import numpy as np
 from tabulate import tabulate
 
 from ..atomic import write_atomically
-from ..evaluation.analysis import analyse
-from ..evaluation.bootstrap import Comparison, compare
+from ..evaluation.analysis.analyse import analyse
+from ..evaluation.analysis.bootstrap import Comparison, compare
 from ..evaluation.columns import Detections, GroundTruth
 from ..evaluation.evaluate import evaluate
-from ..evaluation.ground_truth import read_ground_truth
-from ..evaluation.image_sizes import images_beside
+from ..evaluation.files.ground_truth import read_ground_truth
+from ..evaluation.files.image_sizes import images_beside
+from ..evaluation.files.results import read_results
+from ..evaluation.files.server_files import write_server_files
 from ..evaluation.result import Evaluation
-from ..evaluation.results import read_results
-from ..evaluation.server_files import write_server_files
 from ..evaluation.tile_merge import merge_tiles, read_tiles
 from ..protocol_file import load_protocol
 from ..protocols import PROTOCOLS, Protocol

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from ..evaluation.analysis import Analysis
+from ..evaluation.analysis.analyse import Analysis
 from .charts import COLORS, curves, mark_sizes, shortened
 
 __all__ = ["calibration", "class_curves", "mean_curves", "size_recall"]

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from ..evaluation.bootstrap import Comparison
+from ..evaluation.analysis.bootstrap import Comparison
+from ..evaluation.analysis.error_types import ERROR_TYPES
 from ..evaluation.columns import GroundTruth
-from ..evaluation.error_types import ERROR_TYPES
 from ..protocols import Protocol
 from . import evaluation_charts as charts
 from . import evaluation_tables as tables

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..evaluation.analysis import Analysis
-from ..evaluation.bootstrap import Comparison, Difference
+from ..evaluation.analysis.analyse import Analysis
+from ..evaluation.analysis.bootstrap import Comparison, Difference
+from ..evaluation.analysis.error_types import ERROR_TYPES
 from ..evaluation.columns import Detections, GroundTruth
-from ..evaluation.error_types import ERROR_TYPES
 from ..evaluation.result import Evaluation
 from ..protocols import Protocol
 from .evaluation_text import (

@@ -2,7 +2,7 @@
 
 import math
 
-from ..evaluation.bootstrap import Comparison
+from ..evaluation.analysis.bootstrap import Comparison
 from ..protocols import Metric, Protocol
 from .html_page import Number
 

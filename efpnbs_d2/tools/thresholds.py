@@ -16,10 +16,10 @@ from tqdm import tqdm
 from ..checkpoint import update_card
 from ..engine.cli import load_config
 from ..engine.recipe import LazyRecipe, Recipe, YacsRecipe
-from ..evaluation.analysis import analyse
+from ..evaluation.analysis.analyse import analyse
+from ..evaluation.analysis.score_curves import BestF1
 from ..evaluation.columns import Detections, GroundTruth
 from ..evaluation.evaluator import ProtocolEvaluator
-from ..evaluation.score_curves import BestF1
 from ..inference.scene import open_scene
 from .detector_options import Detector, add_detector_options, load_detector
 from .html_page import printable

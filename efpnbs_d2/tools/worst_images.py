@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..evaluation.error_types import ERROR_TYPES
-from ..evaluation.image_errors import ImageBoxes
+from ..evaluation.analysis.error_types import ERROR_TYPES
+from ..evaluation.analysis.image_errors import ImageBoxes
 from .error_pictures import LEGEND, densest_errors, enlarged, grey_image, open_image, whole_image
 from .evaluation_tables import Run, letters
 from .html_page import Page

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from efpnbs_d2.evaluation.columns import Detections, GroundTruth
-from efpnbs_d2.evaluation.ground_truth import read_ground_truth
-from efpnbs_d2.evaluation.results import read_results
+from efpnbs_d2.evaluation.files.ground_truth import read_ground_truth
+from efpnbs_d2.evaluation.files.results import read_results
 from efpnbs_d2.protocols import PROTOCOLS
 
 CASES = Path(__file__).parent / "cases"

@@ -9,8 +9,8 @@ import pytest
 
 from efpnbs_d2.evaluation.columns import Detections
 from efpnbs_d2.evaluation.evaluate import evaluate
-from efpnbs_d2.evaluation.ground_truth import read_ground_truth
-from efpnbs_d2.evaluation.results import read_results
+from efpnbs_d2.evaluation.files.ground_truth import read_ground_truth
+from efpnbs_d2.evaluation.files.results import read_results
 from efpnbs_d2.evaluation.tile_merge import Tiles, merge_tiles, read_tiles
 from efpnbs_d2.file_format import DataFormatError
 from efpnbs_d2.protocols import PROTOCOLS

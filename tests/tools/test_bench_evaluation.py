@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from efpnbs_d2.evaluation.evaluate import evaluate
-from efpnbs_d2.evaluation.ground_truth import read_ground_truth
-from efpnbs_d2.evaluation.results import read_results
+from efpnbs_d2.evaluation.files.ground_truth import read_ground_truth
+from efpnbs_d2.evaluation.files.results import read_results
 from efpnbs_d2.protocols import PROTOCOLS
 from efpnbs_d2.tools import bench_evaluation
 from efpnbs_d2.tools.sample_boxes import Sizes, write_coco, write_visdrone

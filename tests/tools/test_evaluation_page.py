@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from efpnbs_d2.evaluation.analysis import Analysis, analyse
-from efpnbs_d2.evaluation.bootstrap import Comparison, Difference, compare
+from efpnbs_d2.evaluation.analysis.analyse import Analysis, analyse
+from efpnbs_d2.evaluation.analysis.bootstrap import Comparison, Difference, compare
+from efpnbs_d2.evaluation.analysis.error_costs import ErrorCosts
+from efpnbs_d2.evaluation.analysis.image_errors import ImageBoxes, ImageErrors
+from efpnbs_d2.evaluation.analysis.score_curves import BestF1, Calibration, PrecisionRecall
+from efpnbs_d2.evaluation.analysis.size_recall import SizeRecall
 from efpnbs_d2.evaluation.columns import Detections, GroundTruth
-from efpnbs_d2.evaluation.error_costs import ErrorCosts
 from efpnbs_d2.evaluation.evaluate import evaluate
-from efpnbs_d2.evaluation.image_errors import ImageBoxes, ImageErrors
 from efpnbs_d2.evaluation.result import Evaluation
-from efpnbs_d2.evaluation.score_curves import BestF1, Calibration, PrecisionRecall
-from efpnbs_d2.evaluation.size_recall import SizeRecall
 from efpnbs_d2.protocols import PROTOCOLS
 from efpnbs_d2.tools.evaluation_page import Run, write_page
 from efpnbs_d2.tools.evaluation_text import verdict
