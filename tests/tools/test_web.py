@@ -226,7 +226,7 @@ def page(served, browser):
     asked, errors = [], []
     opened.on("request", lambda request: asked.append(request.url))
     opened.on("pageerror", lambda error: errors.append(str(error)))
-    opened.on("dialog", lambda dialog: errors.append(dialog.message))
+    opened.on("dialog", lambda dialog: (errors.append(dialog.message), dialog.dismiss()))
     opened.set_default_timeout(20_000)
     opened.goto(address)
     opened.get_by_role("button", name="Detect").wait_for()
