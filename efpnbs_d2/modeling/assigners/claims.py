@@ -44,7 +44,8 @@ def provide(owner: Tensor, wanted: Tensor, scores_of: Callable[[int], Tensor]) -
     """Give every object without a prior one, in place.
 
     It takes the best prior it wants from an object that keeps another one; where there is none,
-    the best of all priors that nobody has. It goes without when all priors are somebody's last.
+    the best of all priors that nobody has; and only then of all that others can spare. It goes
+    without when all priors are somebody's last.
 
     Args:
         owner: (P,) int64.
@@ -60,9 +61,14 @@ def provide(owner: Tensor, wanted: Tensor, scores_of: Callable[[int], Tensor]) -
         if len(spare) > 0:
             prior = wanted[loser, spare[0]]
             held[owner[prior]] -= 1
-        elif (owner < 0).any():
-            prior = torch.where(owner < 0, scores_of(loser), -1).argmax()
         else:
-            continue
+            available = owner < 0
+            if not available.any():
+                available = held[owner] > 1
+            if not available.any():
+                return
+            prior = torch.where(available, scores_of(loser), -1).argmax()
+            if owner[prior] >= 0:
+                held[owner[prior]] -= 1
         owner[prior] = loser
         held[loser] += 1

@@ -89,6 +89,14 @@ def test_fewer_priors_than_an_object_may_take(rule):
     assert sorted(map(len, got)) == [0, 1, 1]  # as many as there are
 
 
+def test_no_object_goes_without_where_others_can_spare_a_prior():
+    """Three objects want the same two priors; the fourth, far away, has two and keeps one."""
+    priors, objects = in_row(0, 2, 100, 104), in_row(1, 1, 1, 101)
+    got = owned(RankingAssigner(topk=2), objects, priors)
+    assert sorted(map(len, got)) == [1, 1, 1, 1]
+    assert got[3] == {3} and got[2] == {2}  # what is taken is what suits the taker
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_an_image_without_objects_is_background(rule):
     matches, labels = rule(torch.zeros(0, 4), in_row(0.0, 10.0))
