@@ -19,7 +19,7 @@ from detectron2.utils.logger import log_first_n
 from fvcore.nn import giou_loss, smooth_l1_loss
 from torch import Tensor, nn
 
-from .assigners.similarity import CONSTANT
+from .assigners.similarity import CONSTANT, positive_constant
 from .dc_loss import DCLoss, gradient_magnitude, scale_bin
 from .nwd import nwd_loss
 
@@ -77,9 +77,12 @@ class NWDFastRCNNOutputLayers(FastRCNNOutputLayers):
             input_shape: shape of the input features.
             nwd_constant: C of the loss "nwd" in network-input pixels.
             kwargs: as for `FastRCNNOutputLayers`.
+
+        Raises:
+            ValueError: `nwd_constant` is not positive.
         """
         super().__init__(input_shape, **kwargs)
-        self.nwd_constant = nwd_constant
+        self.nwd_constant = positive_constant(nwd_constant)
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from .assigners import Assigner, as_assigner, build_assigner
-from .assigners.similarity import CONSTANT
+from .assigners.similarity import CONSTANT, positive_constant
 from .ignore import match_outside_ignored, regions_of
 from .nwd import nwd_loss, nwd_nms
 
@@ -53,14 +53,15 @@ class IgnoringRPN(RPN):
             rpn: the other arguments of `RPN`, which refuses unknown ones.
 
         Raises:
-            ValueError: the NMS is unknown, or its threshold is not one of NWD.
+            ValueError: the NMS is unknown, its threshold is not one of NWD, or the constant is not
+                positive.
         """
         self.has_nwd_loss = box_reg_loss_type == "nwd"
         stock_loss = "smooth_l1" if self.has_nwd_loss else box_reg_loss_type
         super().__init__(anchor_matcher=anchor_matcher, box_reg_loss_type=stock_loss, **rpn)
         self.anchor_matcher = as_assigner(anchor_matcher)
         self.nms_type = nms_type
-        self.nwd_constant = nwd_constant
+        self.nwd_constant = positive_constant(nwd_constant)
         if nms_type not in ("iou", "nwd"):
             raise ValueError(
                 f"NMS of proposals by {nms_type!r} (MODEL.RPN.NMS_TYPE, nms_type) is unknown, "

@@ -137,6 +137,16 @@ def test_the_box_heads_loss_is_that_of_decoded_boxes(agnostic):
     assert layers.box_reg_loss(boxes, targets, deltas, torch.full((3,), 2)) == 0
 
 
+def test_the_box_heads_constant_is_positive():
+    with pytest.raises(ValueError, match="positive, got -3 px"):
+        NWDFastRCNNOutputLayers(
+            ShapeSpec(channels=4),
+            box2box_transform=Box2BoxTransform(weights=(10, 10, 5, 5)),
+            num_classes=2,
+            nwd_constant=-3,
+        )
+
+
 def test_mixed_precision_computes_in_float32():
     half = squares(0, 300).half()
     assert nwd_loss(half, half.flip(0)).dtype == torch.float32

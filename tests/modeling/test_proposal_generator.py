@@ -272,6 +272,7 @@ def test_nms_by_distance_selects_as_the_stock_rpn():
     [
         ({"nms_type": "soft"}, "'soft'.*expected iou or nwd"),
         ({"nms_type": "nwd", "nms_thresh": 1.0}, r"in \(0, 1\), got 1.0"),
+        ({"box_reg_loss_type": "nwd", "nwd_constant": 0.0}, "positive, got 0.0 px"),
     ],
 )
 def test_wrong_options_are_refused(options, message):

@@ -91,15 +91,22 @@ class ReceptiveFieldAnchorGenerator(DefaultAnchorGenerator):
             aspect_ratios: height / width of the priors.
 
         Raises:
-            ValueError: the ResNet's receptive fields are not known, or the sizes are not as many as
-                the levels.
+            ValueError: the ResNet's receptive fields are not known, a level is finer than res2, or
+                the sizes are not positive or not as many as the levels.
         """
         if sizes is None:
+            if min(strides) < 4:
+                raise ValueError(
+                    f"No receptive fields are known below a stride of 4, got {list(strides)}: give "
+                    f"the priors' sizes instead"
+                )
             fields = receptive_fields(depth, stride_in_1x1=stride_in_1x1)
             levels = [min(stride.bit_length() - 3, len(fields) - 1) for stride in strides]
             sizes = [fields[level] * fraction for level in levels]
         if len(sizes) != len(strides):
             raise ValueError(f"{len(strides)} levels need as many sizes of priors, got {sizes}")
+        if min(sizes) <= 0:
+            raise ValueError(f"The sizes of priors must be positive, got {list(sizes)}")
         super().__init__(
             sizes=[[size] for size in sizes],
             aspect_ratios=[list(aspect_ratios)],

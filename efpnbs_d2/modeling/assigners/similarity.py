@@ -107,11 +107,9 @@ def similarity_function(name: str, constant: float = CONSTANT) -> Similarity:
     Raises:
         ValueError: there is no such name, or the constant is not positive.
     """
-    if constant <= 0:
-        raise ValueError(f"The constant of a similarity must be positive, got {constant} pixels")
     known: dict[str, Similarity] = {
         "iou": iou,
-        "nwd": partial(nwd, constant=constant),
+        "nwd": partial(nwd, constant=positive_constant(constant)),
         "dotd": partial(dotd, constant=constant),
         "rfd_kl": rfd_kl,
         "rfd_wd": rfd_wd,
@@ -121,11 +119,24 @@ def similarity_function(name: str, constant: float = CONSTANT) -> Similarity:
     return known[name]
 
 
+def positive_constant(constant: float) -> float:
+    """C of NWD and DotD in network-input pixels, which must be positive.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not constant > 0:
+        raise ValueError(
+            f"The constant of NWD and DotD (MODEL.NWD.CONSTANT) must be positive, got {constant} px"
+        )
+    return constant
+
+
 def highest_among(function: Similarity, objects: Tensor, boxes: Tensor) -> Tensor:
     """An upper bound of each object's similarity to any of `boxes`, from where they lie.
 
     IoU is 0 for what lies outside the rectangle around all boxes. Otherwise nothing is more alike
-    than a box of the object's own size would be, as near as the boxes' centres come.
+    than a box as near as the boxes' centres come, and as near in width and height as theirs are.
 
     Args:
         function: of this module.
@@ -140,8 +151,10 @@ def highest_among(function: Similarity, objects: Tensor, boxes: Tensor) -> Tenso
         return ((objects[:, :2] < high) & (objects[:, 2:] > low)).all(dim=1).to(objects.dtype)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     own = (objects[:, :2] + objects[:, 2:]) / 2
-    shift = own.clamp(centres.amin(dim=0), centres.amax(dim=0)) - own
-    return function(objects, objects + shift.repeat(1, 2)) * _ROUNDED_UP
+    sides, own_sides = boxes[:, 2:] - boxes[:, :2], objects[:, 2:] - objects[:, :2]
+    centre = own.clamp(centres.amin(dim=0), centres.amax(dim=0))
+    half = own_sides.clamp(sides.amin(dim=0), sides.amax(dim=0)) / 2
+    return function(objects, torch.cat([centre - half, centre + half], dim=1)) * _ROUNDED_UP
 
 
 def _coordinates(boxes: Tensor) -> tuple[Tensor, ...]:

@@ -1,5 +1,6 @@
 """Labels by the similarity of a prior's best object: Detectron2's rule, in bounded memory."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -49,10 +50,18 @@ class ThresholdAssigner:
                 matched with the most similar object whether it needs them or not, as in Detectron2.
 
         Raises:
-            ValueError: the similarity is unknown, or its constant not positive.
+            ValueError: the thresholds are not positive and ascending, the labels are others or not
+                one more, the similarity is unknown, or its constant not positive.
         """
-        matcher = Matcher(list(thresholds), list(labels), allow_low_quality_matches)  # checks them
-        self.bounds, self.labels = matcher.thresholds, matcher.labels
+        self.bounds = [-math.inf, *thresholds, math.inf]
+        self.labels = list(labels)
+        if min(thresholds, default=0) <= 0 or self.bounds != sorted(self.bounds):
+            raise ValueError(f"Thresholds must be positive and ascend, got {list(thresholds)}")
+        if len(labels) != len(thresholds) + 1 or not set(labels) <= {-1, 0, 1}:
+            raise ValueError(
+                f"{len(thresholds)} thresholds need a label for each of the "
+                f"{len(thresholds) + 1} ranges, 1, 0 or -1, got {list(labels)}"
+            )
         self.allow_low_quality_matches = allow_low_quality_matches
         self.similarity = similarity_function(similarity, constant)
         self.min_quality = min_quality

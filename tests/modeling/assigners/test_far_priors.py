@@ -12,7 +12,7 @@ from efpnbs_d2.modeling.assigners import (
     ranking,
     threshold,
 )
-from efpnbs_d2.modeling.assigners.similarity import highest_among
+from efpnbs_d2.modeling.assigners.similarity import highest_among, similarity_function
 
 RPN_RULE = ([0.3, 0.7], [0, -1, 1])
 RULES = [
@@ -25,6 +25,20 @@ RULES = [
     HierarchicalAssigner(),
     HierarchicalAssigner(similarity="rfd_wd"),
 ]
+
+
+@pytest.mark.parametrize("name", ["nwd", "rfd_kl", "rfd_wd"])
+def test_a_box_of_another_size_is_not_alike_wherever_it_lies(name):
+    """Objects of 200 px among priors of 8 px: the bound is what the best of them reaches."""
+    function = similarity_function(name)
+    objects = torch.tensor([[0.0, 0, 200, 200], [90, 90, 110, 290], [96, 96, 104, 104]])
+    place = torch.cartesian_prod(torch.arange(80.0, 121, 4), torch.arange(80.0, 121, 4))
+    priors = torch.cat([place - 4, place + 4], dim=1)
+    found = function(objects[:, None], priors).amax(dim=1)
+    bound = highest_among(function, objects, priors)
+    assert (bound >= found).all()
+    # The second object lies beside the priors
+    torch.testing.assert_close(bound[[0, 2]], found[[0, 2]], rtol=2e-3, atol=0)
 
 
 @pytest.mark.parametrize("number", range(len(RULES)))

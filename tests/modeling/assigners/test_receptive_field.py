@@ -78,3 +78,7 @@ def test_wrong_options_are_refused():
         receptive_fields(152)
     with pytest.raises(ValueError, match="2 levels need as many sizes"):
         ReceptiveFieldAnchorGenerator(strides=[4, 8], sizes=[10.0])
+    with pytest.raises(ValueError, match="below a stride of 4"):
+        ReceptiveFieldAnchorGenerator(strides=[2, 4])
+    with pytest.raises(ValueError, match="must be positive"):
+        ReceptiveFieldAnchorGenerator(strides=[4, 8], fraction=0.0)

@@ -121,7 +121,19 @@ def test_as_assigner_keeps_a_rule_and_translates_a_matcher():
     assert torch.equal(translated.similarity(a, b), similarity_function("nwd", 20.0)(a, b))
 
 
-@pytest.mark.parametrize("cls_options", [{"similarity": "ioo"}, {"constant": -1.0}])
-def test_wrong_options_are_refused(cls_options):
-    with pytest.raises(ValueError):
-        ThresholdAssigner(*RPN_RULE, **cls_options)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"similarity": "ioo"}, "'ioo' is unknown"),
+        ({"similarity": "nwd", "constant": -1.0}, "positive, got -1.0 px"),
+        ({"thresholds": [0.7, 0.3]}, r"ascend, got \[0.7, 0.3\]"),
+        ({"thresholds": [0.0, 0.3]}, "must be positive"),
+        ({"thresholds": []}, "must be positive"),
+        ({"labels": [0, 1]}, r"2 thresholds need a label for each of the 3 ranges.*got \[0, 1\]"),
+        ({"labels": [0, 1, 2]}, r"1, 0 or -1, got \[0, 1, 2\]"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    given = dict(zip(("thresholds", "labels"), RPN_RULE, strict=True)) | options
+    with pytest.raises(ValueError, match=message):
+        ThresholdAssigner(**given)
