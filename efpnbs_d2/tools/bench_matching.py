@@ -10,8 +10,6 @@ take some 20 GB for 900. Each case runs in a process of its own.
 import argparse
 import json
 import multiprocessing
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -26,6 +24,7 @@ from torch import Tensor
 from efpnbs_d2.atomic import write_atomically
 from efpnbs_d2.modeling import HierarchicalAssigner, RankingAssigner, ThresholdAssigner
 from efpnbs_d2.modeling.assigners import Assigner
+from efpnbs_d2.tools.memory import peak_memory
 
 # Width and height of the image, in px, that gives a million anchors.
 _SIZE = (2304, 1736)
@@ -122,16 +121,9 @@ def _boxes(objects: int, scale: float, device: str) -> tuple[Boxes, Boxes]:
     return gt_boxes.to(device), Boxes.cat(generator(maps)).to(device)
 
 
-def _peak(device: str) -> float:
+def _peak(device: str) -> int:
     """The most memory in use so far, in bytes: the process's, or what tensors hold on a GPU."""
-    if device == "cuda":
-        return float(torch.cuda.max_memory_allocated())
-    status = Path("/proc/self/status")
-    if status.exists():  # the system's own count starts with the program that started this one
-        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return float(fields["VmHWM"].split()[0]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+    return torch.cuda.max_memory_allocated() if device == "cuda" else peak_memory()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
