@@ -205,6 +205,11 @@ def test_detections_are_compared_one_to_one(other, unmatched, box, score, holds)
     assert agreement.holds is holds
 
 
+def test_a_detection_is_the_partner_of_one_other_only():
+    expected, other = found((0, 0.9, 1), (0.5, 0.8, 1)), found((0, 0.9, 1), (30, 0.8, 1))
+    assert compare((20, 70), expected, other).unmatched == 2
+
+
 def test_nan_does_not_agree():
     boxes = EXPECTED[0].copy()
     boxes[0] = np.nan
