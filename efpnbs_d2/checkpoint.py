@@ -39,7 +39,8 @@ class Checkpointer(DetectionCheckpointer):
             model: the model whose weights are saved and loaded.
             save_dir: folder of the checkpoints.
             card: class names and input scale, written into every checkpoint under "efpnbs_d2".
-            backbone_only: the file to load declares only the bottom-up network (ImageNet weights).
+            backbone_only: take nothing but the backbone from the file to load, which may hold the
+                bottom-up network alone (ImageNet weights) or a whole detector of other classes.
             tag_last: whether a save becomes the one that a resumed run continues from.
             checkpointables: objects with `state_dict` that travel with the model.
         """
@@ -86,6 +87,10 @@ class Checkpointer(DetectionCheckpointer):
             ) from error
 
     def _load_model(self, checkpoint: Any) -> Any:
+        weights = checkpoint["model"]
+        if self.backbone_only and any(key.startswith("backbone.") for key in weights):
+            weights = {k: v for k, v in weights.items() if k.startswith("backbone.")}
+            checkpoint = {**checkpoint, "model": weights}
         incompatible = super()._load_model(checkpoint)
         missing = [k for k in incompatible.missing_keys if not self._may_be_missing(k)]
         problems = [
@@ -97,8 +102,8 @@ class Checkpointer(DetectionCheckpointer):
             more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
             raise ValueError(
                 "the checkpoint belongs to another model: " + "; ".join(problems[:5]) + more + ". "
-                "Use the config that it was trained with, or, for weights of the bottom-up network "
-                "only, set train.init_backbone_only=True (yacs: MODEL.WEIGHTS_BACKBONE_ONLY True)"
+                "Use the config that it was trained with, or, to take the backbone alone, set "
+                "train.init_backbone_only=True (yacs: MODEL.WEIGHTS_BACKBONE_ONLY True)"
             )
         return incompatible
 

@@ -100,7 +100,7 @@ def add_efpnbs_config(cfg: CN) -> None:
     cfg.INPUT.CROP.OBJECT_PROB = 0.7
 
     # --- Training with train_net.py -------------------------------------------------------------
-    # True when MODEL.WEIGHTS holds the bottom-up network only, such as ImageNet weights.
+    # Take the backbone alone from MODEL.WEIGHTS: ImageNet weights, or a detector of other classes.
     cfg.MODEL.WEIGHTS_BACKBONE_ONLY = False
     # Moving average of the weights: evaluated, and saved as `model_best`, in place of the raw ones.
     cfg.SOLVER.EMA = CN()

@@ -99,6 +99,22 @@ def test_backbone_weights_must_be_declared(tmp_path):
     Checkpointer(model, backbone_only=True).load(str(tmp_path / "imagenet.pth"))
 
 
+def test_the_backbone_of_a_detector_of_other_classes_can_be_taken(tmp_path):
+    def detector(classes):
+        backbone = nn.ModuleDict({"bottom_up": nn.Linear(2, 2), "fpn": nn.Linear(2, 2)})
+        return nn.ModuleDict({"backbone": backbone, "head": nn.Linear(2, classes)})
+
+    theirs, ours = detector(8), detector(10)
+    torch.save({"model": theirs.state_dict()}, tmp_path / "detector.pth")
+    with pytest.raises(ValueError, match=r"head.weight is \(8, 2\) in the file"):
+        Checkpointer(ours).load(str(tmp_path / "detector.pth"))
+    head = ours["head"].weight.clone()
+    Checkpointer(ours, backbone_only=True).load(str(tmp_path / "detector.pth"))
+    for part in ("bottom_up", "fpn"):
+        assert torch.equal(ours["backbone"][part].weight, theirs["backbone"][part].weight)
+    assert torch.equal(ours["head"].weight, head)
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".pkl"])
 def test_a_stock_checkpoint_predicts_identically_in_efpn_bs(small_lazy, tmp_path, suffix):
     few = "model.roi_heads.box_predictor.test_score_thresh=0.0"

@@ -4,7 +4,7 @@ train = dict(
     output_dir="./output",
     # Weights to start from: a file, or "" for random ones.
     init_checkpoint="",
-    # True when `init_checkpoint` holds the bottom-up network only, such as ImageNet weights.
+    # Take the backbone alone from it: ImageNet weights, or a detector of other classes.
     init_backbone_only=False,
     max_iter=1000,
     seed=0,
