@@ -32,7 +32,7 @@ LEGEND = (
     ("part that is enlarged", _ENLARGED),
 )
 _LONGEST_SIDE = 800  # pixels of a picture on the page
-_GREY = 96
+_GREY = 48
 _LARGEST_PLANE = 4000  # pixels; a detection may lie anywhere
 # A side of the enlarged part: so many times the median side of the boxes in error, within limits.
 _TIMES_OBJECT, _SMALLEST, _LARGEST = 16, 150, 600

@@ -58,14 +58,14 @@ def _add_image(page: Page, runs: Sequence[Run], index: int, folder: Path | None)
         image, reason = grey_image(list(of_image.values())), f" Drawn on grey: {error}."
     window = densest_errors(image.shape, list(of_image.values()))
     page.heading(first.name, 3)
+    prefixes = {letter: f"{letter.strip()}: " if letter else "" for letter in of_image}
     with page.columns():
         for letter, boxes in of_image.items():
-            prefix = f"{letter.strip()}: " if letter else ""
-            page.picture(whole_image(image, boxes, window), f"{prefix}{_counts(boxes)}.{reason}")
+            caption = f"{prefixes[letter]}{_counts(boxes)}.{reason}"
+            page.picture(whole_image(image, boxes, window), caption)
         for letter, boxes in of_image.items():
-            page.picture(
-                enlarged(image, boxes, window), f"The part with the densest errors{letter}."
-            )
+            caption = f"{prefixes[letter]}part with the densest errors."
+            page.picture(enlarged(image, boxes, window), caption)
     for letter in letters(runs):
         if letter not in of_image:
             page.paragraph(f"{letter.strip()} has few errors here: it is not drawn.")

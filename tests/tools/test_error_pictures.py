@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from efpnbs_d2.evaluation.image_errors import ImageBoxes
+from efpnbs_d2.evaluation.analysis.image_errors import ImageBoxes
 from efpnbs_d2.tools.error_pictures import LEGEND, densest_errors, enlarged, grey_image, whole_image
 
 MISSED, FALSE, RIGHT, IGNORED, ENLARGED = (color for _, color in LEGEND)
@@ -48,6 +48,7 @@ def test_errors_lie_over_what_is_right():
     box = (10, 10, 20, 20)
     assert color(drawn(boxes_of([(0, *box), (1, *box)])), 20, 9) == FALSE
     assert color(drawn(boxes_of([(1, *box)], [(0, *box)])), 20, 9) == MISSED
+    assert color(drawn(boxes_of([(0, *box)], [(0, *box)])), 20, 9) == MISSED
     assert color(drawn(boxes_of([(1, *box)], [(2, *box)])), 20, 9) == RIGHT
 
 

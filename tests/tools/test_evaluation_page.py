@@ -18,6 +18,7 @@ from efpnbs_d2.evaluation.columns import Detections, GroundTruth
 from efpnbs_d2.evaluation.evaluate import evaluate
 from efpnbs_d2.evaluation.result import Evaluation
 from efpnbs_d2.protocols import PROTOCOLS
+from efpnbs_d2.tools import evaluation_charts as charts
 from efpnbs_d2.tools.evaluation_page import Run, write_page
 from efpnbs_d2.tools.evaluation_text import verdict
 from efpnbs_d2.tools.html_page import Page
@@ -31,11 +32,12 @@ class Tables(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.tables, self.text, self._cell, self.pictures = [], "", None, 0
+        self.tables, self.text, self._cell, self.pictures = [], "", None, []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        self.pictures += tag == "img"
+        if tag == "img":
+            self.pictures.append((int(dict(attrs)["width"]), int(dict(attrs)["height"])))
         assert tag != "script"
         if tag == "table":
             self.tables.append([])
@@ -81,16 +83,18 @@ def truth_of(classes, images=3, sizes=(40, 60)):
 
 
 def image_boxes(image=0, name="0.png", size=(40, 60)):
-    """A true positive, two false positives, an ignored one; an object found, one missed."""
+    """A true positive, three false positives, an ignored one; an object found, one missed."""
     return ImageBoxes(
         image=image,
         name=name,
         size=size,
-        found_boxes=np.array([[5.0, 5, 8, 8], [20, 5, 8, 8], [20, 20, 8, 8], [5, 28, 4, 4]]),
-        found_category=np.array([1, 1, 2, 1]),
-        found_scores=np.array([0.9, 0.8, 0.7, 0.6]),
-        found_state=np.array([1, 0, 0, 2], dtype=np.int8),
-        found_error=np.array([-1, 1, 4, -1], dtype=np.int8),
+        found_boxes=np.array(
+            [[5.0, 5, 8, 8], [20, 5, 8, 8], [20, 20, 8, 8], [5, 28, 4, 4], [40, 5, 8, 8]]
+        ),
+        found_category=np.array([1, 1, 2, 1, 1]),
+        found_scores=np.array([0.9, 0.8, 0.7, 0.6, 0.5]),
+        found_state=np.array([1, 0, 0, 2, 0], dtype=np.int8),
+        found_error=np.array([-1, 1, 4, -1, 4], dtype=np.int8),
         true_boxes=np.array([[5.0, 5, 8, 8], [40, 20, 8, 8], [3, 26, 8, 8]]),
         true_category=np.array([1, 2, 1]),
         true_state=np.array([1, 0, 2], dtype=np.int8),
@@ -310,11 +314,12 @@ def test_the_worst_images_say_what_is_wrong(tmp_path):
     page = page_of(
         tmp_path, [run_of("a", COCO, truth, worst=[image_boxes()])], truth, images=tmp_path
     )
-    counts = "2 objects, 1 missed; 2 false positives (1 localisation, 1 background)."
+    counts = "2 objects, 1 missed; 3 false positives (1 localisation, 2 background)."
     assert counts in page.text and "Drawn on grey" not in page.text
     for text in ("missed object", "false positive", "true positive", "ignored"):
         assert text in page.text
-    assert page.pictures == 2
+    # The whole image, and all of it enlarged, as it is small.
+    assert page.pictures == [(60, 40), (800, 533)]
 
 
 @pytest.mark.parametrize(
@@ -334,7 +339,7 @@ def test_an_image_that_cannot_be_drawn_on(tmp_path, name, size, reason):
     run = run_of("a", COCO, truth, worst=[image_boxes(0, name, size)])
     page = page_of(tmp_path, [run], truth, images=tmp_path / "images")
     assert "Drawn on grey" in page.text and reason in page.text
-    assert page.pictures == 2
+    assert len(page.pictures) == 2
 
 
 def test_without_a_folder_of_images(tmp_path):
@@ -349,7 +354,7 @@ def test_two_runs_are_drawn_on_the_same_image(tmp_path):
     one = run_of("one", COCO, truth, worst=[image_boxes(), image_boxes(2, "2.png")])
     two = run_of("two", COCO, truth, 0.3, 0.5, worst=[image_boxes()])
     page = page_of(tmp_path, [one, two], truth, images=tmp_path)
-    assert page.pictures == 6
+    assert len(page.pictures) == 6
     assert page.text.index("B has few errors here") < page.text.index("B: 2 objects")
 
 
@@ -404,3 +409,37 @@ def test_the_page_stays_small(tmp_path, chart_files):
     runs = [run_of(name, COCO, truth, worst=worst) for name in ("a", "b")]
     page_of(tmp_path, runs, truth, images=tmp_path)
     assert (tmp_path / "new" / "page.html").stat().st_size < 5_000_000
+
+
+def test_what_the_charts_show():
+    """The numbers of `analysis_of`, without the empty bins."""
+    analysis = analysis_of(COCO, CLASSES)
+    axes = Figure().subplots()
+    charts.size_recall(axes, [analysis], [0, 6, 96])
+    assert [line.get_ydata().tolist() for line in axes.lines[1:]] == [[0.4, 0.75], [0.2, 0.35]]
+    assert axes.lines[0].get_xdata() == [6, 6]  # of the limits the one within the sizes
+    axes = Figure().subplots()
+    charts.calibration(axes, [analysis, analysis])
+    points = [line.get_xydata().tolist() for line in axes.lines[1:]]
+    assert points == [[[0.4, 0.25]]] * 2
+    axes = Figure().subplots()
+    charts.mean_curves(axes, [analysis, analysis_of(COCO, CLASSES, 0.5)])
+    labels = ["A, IoU 0.5", "A, mean over IoUs", "B, IoU 0.5", "B, mean over IoUs"]
+    assert [line.get_label() for line in axes.lines] == labels
+    assert [float(line.get_ydata()[50]) for line in axes.lines] == [0.5, 0.5, 1.0, 1.0]
+
+
+def test_a_class_has_its_colour_in_every_chart():
+    """The second class is better in the other chart, so the legend turns round, not the colours."""
+    analysis = analysis_of(COCO, {1: "car", 2: "bus"})
+    other = replace(
+        analysis,
+        curves=replace(analysis.curves, precision=analysis.curves.precision * [[0.5], [1.0]]),
+    )
+    drawn = []
+    for each in (analysis, other):
+        axes = Figure().subplots()
+        charts.class_curves(axes, each)
+        drawn.append([(line.get_label(), line.get_color()) for line in axes.lines])
+    assert [label for label, _ in drawn[0]] == ["car", "bus"]
+    assert drawn[1] == drawn[0][::-1]
