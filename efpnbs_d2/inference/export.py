@@ -135,5 +135,4 @@ def _adapter(model: GeneralizedRCNN, sample: np.ndarray, image_format: str) -> T
         )
     # A copy, so that results of the file carry no gradients while the model's still may.
     frozen = deepcopy(model).requires_grad_(False)
-    # The exporter puts back the mode that the adapter was in.
-    return TracingAdapter(frozen, image, detect).eval()
+    return TracingAdapter(frozen, image, detect)

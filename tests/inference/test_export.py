@@ -124,6 +124,17 @@ def test_the_card_is_in_the_file(detector, tmp_path):
     assert trained == {name: p.requires_grad for name, p in model.named_parameters()}
 
 
+def test_both_places_with_nms_are_replaced(detector, tmp_path):
+    """A plain trace has one way of NMS for the proposals and one for the detections."""
+    model = detector("stock FPN")
+    export_torchscript(model, SAMPLE, "BGR", CARD, tmp_path / "file.ts")
+    assert str(torch.jit.load(tmp_path / "file.ts").inlined_graph).count("torchvision::nms(") == 4
+    export_onnx(model, SAMPLE, "BGR", CARD, tmp_path / "file.onnx")
+    nodes = onnx.load(tmp_path / "file.onnx").graph.node
+    nms = [node for node in nodes if node.op_type == "NonMaxSuppression"]
+    assert [len(node.input) for node in nms] == [5, 5]  # with the threshold that keeps groups apart
+
+
 @FORMATS
 def test_a_sample_without_detections_is_refused(file_format, detector, tmp_path):
     model = detector("stock FPN")
