@@ -122,7 +122,11 @@ class ThresholdAssigner:
         return best, torch.stack(peaks)
 
     def _best_priors(self, objects: Tensor, priors: Tensor, peaks: Tensor) -> tuple[Tensor, Tensor]:
-        """Each object's most similar priors, ties included: indices of priors, and of objects."""
+        """Each object's most similar priors, ties included: indices of priors, and of objects.
+
+        Without a least quality, of the objects that share a prior one is enough: those that touch
+        no prior share all of them.
+        """
         top = peaks.amax(dim=0)
         wanting = peaks == top
         if self.min_quality is not None:
@@ -132,7 +136,12 @@ class ThresholdAssigner:
             rows = of_part.nonzero()[:, 0]
             if len(rows) > 0:
                 quality = self.similarity(objects[rows, None], priors[part])
-                claimants, claimed = (quality == top[rows, None]).nonzero(as_tuple=True)
+                is_best = quality == top[rows, None]
+                if self.min_quality is None:
+                    claimed = is_best.any(dim=0).nonzero()[:, 0]
+                    claimants = is_best[:, claimed].byte().argmax(dim=0)
+                else:
+                    claimants, claimed = is_best.nonzero(as_tuple=True)
                 pairs.append(torch.stack([claimed + part.start, rows[claimants]]))
         claimed, claimants = torch.cat(pairs, dim=1)
         return claimed, claimants

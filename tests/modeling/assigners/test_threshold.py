@@ -110,6 +110,22 @@ def test_nothing_to_match_is_background():
     assert [len(x) for x in rule(in_grid(), torch.zeros(0, 4))] == [0, 0]
 
 
+def test_objects_that_touch_nothing_do_not_list_every_prior_each(monkeypatch):
+    """Detectron2 makes all priors positive for one; nine of them keep one entry for each prior."""
+    objects = torch.tensor([[900.0, 900, 910, 910]]).repeat(9, 1)
+    priors = torch.tensor([[0.0, 0, 8, 8]]).repeat(50, 1)
+    assigner = ThresholdAssigner([0.3, 0.7], [0, -1, 1], allow_low_quality_matches=True)
+    claims = []
+    best_priors = assigner._best_priors
+    monkeypatch.setattr(
+        assigner, "_best_priors", lambda *args: claims.append(best_priors(*args)) or claims[-1]
+    )
+    matches, labels = assigner(objects, priors)
+    assert labels.tolist() == [1] * 50
+    assert matches.tolist() == [0] * 50
+    assert len(claims[0][0]) == 50
+
+
 def test_as_assigner_keeps_a_rule_and_translates_a_matcher():
     rule = ThresholdAssigner(*RPN_RULE)
     assert as_assigner(rule) is rule
