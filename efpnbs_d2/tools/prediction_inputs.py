@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ __all__ = ["VIDEO_SUFFIXES", "Source", "list_sources"]
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 _SUFFIXES = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+# What follows the stem of a video in the names of its frames.
+_FRAME = re.compile(r"_\d{6,}$")
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,15 @@ class Source:
 
     @property
     def is_video(self) -> bool:
-        return self.path.suffix.lower() in VIDEO_SUFFIXES
+        return _is_video(self.path)
 
 
 def list_sources(patterns: Sequence[str], output: Path) -> list[Source]:
     """The files named, those that globs match, and all images in the folders named.
 
     A file that is named twice comes once; what is below `output` is never an input. A stem that
-    several files have is followed by eight digits that stand for the path.
+    several files have is followed by eight digits that stand for the path, and that of a video too
+    whose frames would be called as an image is.
 
     Args:
         patterns: paths or globs ("**" for any depth), in the order to predict them.
@@ -54,13 +58,15 @@ def list_sources(patterns: Sequence[str], output: Path) -> list[Source]:
     if not files:
         raise ValueError(f"found no image outside of the output folder {output}")
     # Some file systems do not tell upper from lower case.
-    shared = Counter(file.stem.lower() for file in files)
-    return [
-        Source(
-            file, file.stem if shared[file.stem.lower()] == 1 else f"{file.stem}-{_digits(file)}"
-        )
-        for file in files
-    ]
+    stems = [file.stem.lower() for file in files]
+    shared = {stem for stem, number in Counter(stems).items() if number > 1}
+    frames_of = {_FRAME.sub("", stem) for stem in stems if _FRAME.search(stem)}
+
+    def name(file: Path, stem: str) -> str:
+        is_clear = stem not in shared and not (stem in frames_of and _is_video(file))
+        return file.stem if is_clear else f"{file.stem}-{_digits(file)}"
+
+    return [Source(file, name(file, stem)) for file, stem in zip(files, stems)]
 
 
 def _expand(pattern: str) -> Iterator[Path]:
@@ -88,6 +94,10 @@ def _images_below(folder: Path) -> list[Path]:
     if not found:
         raise ValueError(f"{folder} holds no image ({' '.join(IMAGE_SUFFIXES)})")
     return found
+
+
+def _is_video(file: Path) -> bool:
+    return file.suffix.lower() in VIDEO_SUFFIXES
 
 
 def _digits(file: Path) -> str:

@@ -146,11 +146,12 @@ def _identity(source: Source) -> list[Any] | None:
 
 
 def _read(path: Path) -> Any:
-    """The content of a JSON file; None if there is none, or if it is damaged."""
+    """The object in a JSON file; None if there is none, or if it is damaged."""
     try:
-        return json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return None
+    return content if isinstance(content, dict) else None
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -57,6 +57,15 @@ def test_files_of_one_stem_get_names_of_their_own(folder):
     assert video.is_video
 
 
+def test_a_frame_is_never_called_as_an_image_is(folder):
+    """Frame 1 of c.mp4 is c_000001 elsewhere."""
+    (folder / "in/C_000001.png").touch()
+    sources = list_sources([f"{folder}/in/c.mp4", f"{folder}/in"], folder / "out")
+    names = {source.path.name: source.name for source in sources}
+    assert names["C_000001.png"] == "C_000001" and names["b.png"] == "b"
+    assert names["c.mp4"].startswith("c-") and len(names["c.mp4"]) == 10
+
+
 def test_a_link_keeps_its_own_name(folder):
     (folder / "link.png").symlink_to(folder / "in/b.png")
     (source,) = list_sources([f"{folder}/in/../link.png"], folder / "out")

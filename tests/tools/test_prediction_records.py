@@ -90,6 +90,14 @@ def test_settings_are_compared_as_they_are_written(tmp_path):
 
 
 @pytest.mark.parametrize("anew", [False, True])
+def test_settings_of_another_program_are_not_ours(tmp_path, anew):
+    (tmp_path / "settings.json").write_text('["theirs"]')
+    with pytest.raises(ValueError, match="no results of an earlier run"):
+        Records(tmp_path, SETTINGS, anew=anew)
+    assert (tmp_path / "settings.json").read_text() == '["theirs"]'
+
+
+@pytest.mark.parametrize("anew", [False, True])
 def test_a_folder_of_other_things_is_left_alone(tmp_path, anew):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ValueError, match="no results of an earlier run"):
