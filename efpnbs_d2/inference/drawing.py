@@ -101,6 +101,27 @@ def heat_map(image: np.ndarray, values: np.ndarray, title: str = "") -> np.ndarr
     return np.vstack([blended, legend(size[0], title, [])])
 
 
+def crowded_corners(
+    centres: np.ndarray, size: tuple[int, int], shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Windows centred on objects, where the border allows it, and how many each of them holds.
+
+    Args:
+        centres: (R, 2) x, y of objects.
+        size: width and height of the windows, at most the image's.
+        shape: height and width of the image, and what follows.
+
+    Returns:
+        (W, 2) int x, y of the upper left corners, and (W,) numbers of objects; W is R, or, of more
+        than a thousand objects, about a thousand.
+    """
+    tried = centres[:: len(centres) // 1000 + 1]
+    limits = np.array([shape[1] - size[0], shape[0] - size[1]])
+    corners = np.clip(tried - np.array(size) / 2, 0, limits).astype(int)
+    offset = centres - corners[:, None]
+    return corners, ((offset >= 0) & (offset < size)).all(axis=2).sum(axis=1)
+
+
 def legend(
     width: int, title: str, entries: Sequence[tuple[tuple[int, int, int], str]]
 ) -> np.ndarray:
@@ -111,6 +132,7 @@ def legend(
         title: first entry, without a colour.
         entries: BGR colour and text.
     """
+    title, entries = _drawable(title), [(color, _drawable(text)) for color, text in entries]
     lines: list[list[tuple[int, tuple[int, int, int] | None, str]]] = [[(8, None, title)]]
     x = 8 + _text_width(title) + 24 if title else 8
     for color, text in entries:
@@ -129,6 +151,11 @@ def legend(
                 left += 18
             cv2.putText(strip, text, (left, baseline), FONT, 0.48, (20, 20, 20), 1, cv2.LINE_AA)
     return strip
+
+
+def _drawable(text: str) -> str:
+    """Without lone surrogates, which names of files may hold: they crash OpenCV."""
+    return text.encode(errors="replace").decode()
 
 
 def _text_width(text: str) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from ..inference.drawing import FONT, class_color, legend, outline_boxes
+from ..inference.drawing import FONT, class_color, crowded_corners, legend, outline_boxes
 from ..inference.scene import ArrayScene, Scene
 from ..tile_corners import Corner
 
@@ -155,12 +155,7 @@ def crowded_windows(centres: np.ndarray, length: int, shape: tuple[int, int]) ->
     Returns:
         Up to three, the one with most objects first; none with few.
     """
-    # Every centre is tried, up to a thousand of them.
-    tried = centres[:: len(centres) // 1000 + 1]
-    limits = np.array([shape[1] - length, shape[0] - length])
-    corners = np.clip(tried - length / 2, 0, limits).astype(int)
-    offset = centres - corners[:, None]
-    held = ((offset >= 0) & (offset < length)).all(axis=2).sum(axis=1)
+    corners, held = crowded_corners(centres, (length, length), shape)
     windows: list[Corner] = []
     while len(windows) < _CLOSE_UPS and held.max(initial=0) >= _FEWEST_OBJECTS:
         x, y = corners[held.argmax()].tolist()

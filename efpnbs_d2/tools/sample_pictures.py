@@ -12,7 +12,7 @@ import numpy as np
 from detectron2.data.detection_utils import read_image
 
 from efpnbs_d2.data.statistics import BoxColumns
-from efpnbs_d2.inference.drawing import class_color, draw_boxes
+from efpnbs_d2.inference.drawing import class_color, crowded_corners, draw_boxes
 
 __all__ = ["choose_samples", "class_legend", "close_up", "crowded_corner", "whole_image"]
 
@@ -94,12 +94,8 @@ def crowded_corner(
     """
     if not len(centres):
         return (shape[1] - width) // 2, (shape[0] - height) // 2
-    limits = np.array([shape[1] - width, shape[0] - height])
-    # Every centre is tried, up to a thousand of them.
-    tried = centres[:: max(1, len(centres) // 1000)]
-    corners = np.clip(tried - (width / 2, height / 2), 0, limits).astype(int)
-    inside = (centres >= corners[:, None]) & (centres < corners[:, None] + (width, height))
-    x, y = corners[inside.all(axis=2).sum(axis=1).argmax()].tolist()
+    corners, held = crowded_corners(centres, (width, height), shape)
+    x, y = corners[held.argmax()].tolist()
     return x, y
 
 

@@ -14,6 +14,11 @@ __all__ = ["VideoReader", "VideoWriter"]
 _DEFAULT_RATE = 25.0
 
 
+def _is_text(name: str) -> bool:
+    """Whether OpenCV takes it: lone surrogates crash the process."""
+    return name == name.encode(errors="replace").decode()
+
+
 class VideoReader:
     """A video to iterate over, frame by frame; a context manager that closes its file.
 
@@ -33,6 +38,8 @@ class VideoReader:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path} not found")
         self.path = path
+        if not _is_text(str(path)):
+            raise OSError(f"cannot read video {path}: its name is no UTF-8, rename it")
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
             raise OSError(f"cannot read video {path}: damaged, or of an unknown format")

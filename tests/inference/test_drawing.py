@@ -4,7 +4,13 @@ import numpy as np
 import torch
 from detectron2.structures import Boxes, Instances
 
-from efpnbs_d2.inference.drawing import class_color, draw_boxes, draw_detections, heat_map
+from efpnbs_d2.inference.drawing import (
+    class_color,
+    crowded_corners,
+    draw_boxes,
+    draw_detections,
+    heat_map,
+)
 
 NAMES = ["ship", "car"]
 
@@ -18,6 +24,23 @@ def test_a_box_is_drawn_around_its_object_and_not_over_it():
     assert not inside.any()
     assert tuple(drawn[20 * zoom - 1, 12 * zoom]) == class_color(1)
     assert tuple(drawn[23 * zoom, 16 * zoom + 1]) == class_color(1)
+
+
+def test_names_that_are_no_text_can_be_drawn():
+    """OpenCV crashes on a lone surrogate, as names of files that are no UTF-8 have."""
+    image = np.zeros((50, 50, 3), np.uint8)
+    drawn = draw_boxes(image, np.array([[5, 5, 15, 15]]), [0], ["a\udcff"], "b\udcff.png")
+    assert np.array_equal(
+        drawn, draw_boxes(image, np.array([[5, 5, 15, 15]]), [0], ["a?"], "b?.png")
+    )
+
+
+def test_crowded_corners_are_inside_and_hold_what_is_counted():
+    centres = np.array([(2.0, 2), (10, 10), (12, 11), (49, 39)])
+    corners, held = crowded_corners(centres, (10, 6), (40, 50, 3))
+    assert corners.tolist() == [[0, 0], [5, 7], [7, 8], [40, 34]]
+    assert held.tolist() == [1, 2, 2, 1]
+    assert len(crowded_corners(np.ones((2001, 2)), (10, 6), (40, 50))[0]) == 667
 
 
 def test_only_detections_from_the_threshold_on_are_drawn():
