@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .batch import BatchPredictor
 
-__all__ = ["Explanation", "Proposals", "class_names", "explain"]
+__all__ = ["Explanation", "Proposals", "explain"]
 
 _Maps = Mapping[str, Tensor]
 
@@ -107,12 +107,6 @@ def explain(predictor: Any, image: np.ndarray) -> Explanation:
         _as_proposals(proposals, levels, rpn.in_features, image),
         detector_postprocess(found, *image.shape[:2]).to("cpu"),
     )
-
-
-def class_names(predictor: Any) -> list[str]:
-    """The names of a predictor's classes, or "class 0" and so on where nothing tells them."""
-    number = predictor.model.roi_heads.num_classes
-    return predictor.metadata.get("thing_classes") or [f"class {i}" for i in range(number)]
 
 
 def _stages(model: GeneralizedRCNN, images: ImageList) -> tuple[dict[str, _Maps], _Maps]:

@@ -22,7 +22,7 @@ from ..checkpoint import Checkpointer, read_card
 from ..config import add_efpnbs_config
 from .batch import BatchPredictor
 
-__all__ = ["LazyPredictor", "load_predictor", "predictor_config"]
+__all__ = ["LazyPredictor", "class_names", "load_predictor", "predictor_config"]
 
 
 def predictor_config(config_file: str | Path, weights: str | Path) -> CfgNode:
@@ -143,6 +143,12 @@ def load_predictor(config_file: str | Path, weights: str | Path) -> Any:
     if str(config_file).endswith(".py"):
         return LazyPredictor(config_file, weights)
     return DefaultPredictor(predictor_config(config_file, weights))
+
+
+def class_names(predictor: Any) -> list[str]:
+    """The names of a predictor's classes, or "class 0" and so on where nothing tells them."""
+    number = predictor.model.roi_heads.num_classes
+    return predictor.metadata.get("thing_classes") or [f"class {i}" for i in range(number)]
 
 
 def _require_file(config_file: str | Path) -> None:

@@ -13,7 +13,7 @@ from detectron2.structures import Instances
 from ..checkpoint import read_card
 from ..inference.augmented import AugmentedPredictor
 from ..inference.batch import PRECISIONS, BatchPredictor, Predict
-from ..inference.predictors import load_predictor
+from ..inference.predictors import class_names, load_predictor
 from ..inference.scene import MAX_PIXELS, Scene
 from ..inference.thresholds import keep_confident, score_thresholds
 from ..inference.tiled import TiledPredictor
@@ -157,8 +157,8 @@ def load_detector(
             progress=show_windows,
         )
     num_classes = predictor.model.roi_heads.num_classes
-    names = predictor.metadata.get("thing_classes") or [f"class {i}" for i in range(num_classes)]
     thresholds = score_thresholds(read_card(args.weights), num_classes, min_score)
+    names = class_names(predictor)
     return Detector(predict, tiled, thresholds, names, predictor.metadata, batch_size)
 
 
@@ -181,12 +181,17 @@ def _augmentation(text: str) -> tuple[list[float], bool]:
 
 
 def _device(name: str | None) -> str | None:
+    if name is None:
+        return None
     try:
-        kind = None if name is None else torch.device(name).type
+        device = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f"found --device {name}, expected cpu, cuda or cuda:1") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"found --device {name}, but there is no GPU here that torch can use")
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError(f"found --device {name}, but there is no GPU here that torch can use")
+        if (device.index or 0) >= (number := torch.cuda.device_count()):
+            raise ValueError(f"found --device {name}, expected cuda:0 to cuda:{number - 1}")
     return name
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..inference.explanation import class_names, explain
-from ..inference.predictors import load_predictor
+from ..inference.explanation import explain
+from ..inference.predictors import class_names, load_predictor
 from ..inference.scene import MAX_PIXELS, open_scene
 from .explanation_page import write_explanation
 from .prediction_inputs import Source, list_sources
@@ -45,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 page = _explain_file(predictor, source, args)
             except (ValueError, OSError) as error:
                 failed += 1
-                tqdm.write(f"error: {source.path}: {error}", file=sys.stderr)
+                text = str(error)
+                place = "" if str(source.path) in text else f"{source.path}: "
+                tqdm.write(f"error: {place}{text}", file=sys.stderr)
             else:
                 tqdm.write(str(page))
     except (ValueError, OSError) as error:

@@ -16,7 +16,8 @@ from ..atomic import write_atomically
 from ..image_files import IMAGE_SUFFIXES
 from ..inference.batch import BatchPredictor
 from ..inference.drawing import heat_map
-from ..inference.explanation import class_names, explain
+from ..inference.explanation import explain
+from ..inference.predictors import class_names
 from ..inference.scene import MAX_PIXELS, Scene, open_scene
 from ..inference.tiled import TiledPredictor
 from ..tile_corners import tile_corners

@@ -104,6 +104,13 @@ def test_a_gpu_that_is_not_there_is_refused(parse, monkeypatch):
         load_detector(parse("--device", "cuda:0"), None)
 
 
+def test_a_gpu_beyond_those_here_is_refused(parse, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="found --device cuda:2, expected cuda:0 to cuda:1"):
+        load_detector(parse("--device", "cuda:2"), None)
+
+
 def test_settings_are_what_detections_depend_on(parse, tmp_path):
     plain = detector_settings(parse())
     assert plain == detector_settings(parse("--device", "cpu", "--batch-size", "7"))
