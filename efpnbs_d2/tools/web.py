@@ -14,7 +14,6 @@ from .demo import PREDICTOR_CONFIG
 __all__ = ["main"]
 
 DEMO_WEIGHTS = Path("output/demo/run/model_best.pth")
-_LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,14 +61,10 @@ def _serve(args: argparse.Namespace) -> None:
 
         described = f"{Path(config_file).stem}, {Path(weights).name}"
         detector = WebDetector(load_predictor(config_file, weights), described)
-        is_local = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
-        app = make_app(
-            detector,
-            max_megabytes=args.max_megabytes,
-            hosts=_LOCAL_NAMES if is_local else ["*"],
-        )
         address, port = listener.getsockname()[:2]
-        if not is_local:
+        hosts = _hosts(address)
+        app = make_app(detector, max_megabytes=args.max_megabytes, hosts=hosts)
+        if "*" in hosts:
             print(f"warning: all who can reach {address} can use this page", file=sys.stderr)
         shown = f"[{address}]" if ":" in address else address
         print(f"Open http://{shown}:{port} in a browser; Ctrl-C ends it.", flush=True)
@@ -88,6 +83,13 @@ def _model_files(config_file: str | None, weights: str | None) -> tuple[str, str
             "yours with --config-file and --weights"
         )
     return str(PREDICTOR_CONFIG), str(DEMO_WEIGHTS)
+
+
+def _hosts(address: str) -> list[str]:
+    """By which names browsers may call a server that listens on an IP address."""
+    if not ipaddress.ip_address(address).is_loopback:
+        return ["*"]
+    return ["localhost", "127.0.0.1", "[::1]", address]
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -177,6 +177,13 @@ def test_a_port_that_is_taken(monkeypatch, capsys):
     assert f"cannot listen on 127.0.0.1, port {port}" in capsys.readouterr().err
 
 
+def test_a_local_page_has_local_names_alone():
+    assert web._hosts("192.168.1.2") == web._hosts("0.0.0.0") == ["*"]
+    for address in ("127.0.0.1", "127.0.0.2", "::1"):
+        hosts = web._hosts(address)
+        assert {"localhost", "127.0.0.1", "[::1]", address} == set(hosts)
+
+
 def test_ctrl_c_ends_it_quietly(monkeypatch, capsys):
     def interrupted(args):
         raise KeyboardInterrupt
