@@ -113,7 +113,8 @@ class TiledPredictor:
             for batch, following in zip(batches, [*batches[1:], []]):
                 images = upcoming.result()
                 upcoming = reader.submit(read, following)
-                yield from map(_window_detections, self.predict(images), batch)
+                for found, corner in zip(self.predict(images), batch, strict=True):
+                    yield _window_detections(found, corner)
                 bar.update(len(batch))
 
     def _find_whole(self, scene: Scene) -> WindowDetections:
