@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from ..protocols import PROTOCOLS
+
 __all__ = ["AITOD_CLASSES", "SPLITS", "Split", "VISDRONE_CLASSES"]
 
 # Ids 1..8 in the files.
@@ -25,18 +27,7 @@ AITOD_CLASSES = (
     "wind-mill",
 )
 # Ids 1..10 in the files; 0 is an ignored region, 11 "others".
-VISDRONE_CLASSES = (
-    "pedestrian",
-    "people",
-    "bicycle",
-    "car",
-    "van",
-    "truck",
-    "tricycle",
-    "awning-tricycle",
-    "bus",
-    "motor",
-)
+VISDRONE_CLASSES = PROTOCOLS["visdrone"].classes
 # The benchmark ("task all") merges the published classes into one.
 _TINYPERSON_MERGED = MappingProxyType({"sea_person": "person", "earth_person": "person"})
 
