@@ -17,7 +17,7 @@ from ..tile_corners import Corner
 from .batch import check_image
 from .georeference import GeoReference
 
-__all__ = ["ArrayScene", "RasterScene", "Scene", "open_scene"]
+__all__ = ["ArrayScene", "RasterScene", "Scene", "open_scene", "read_whole"]
 
 # What is decoded whole: Pillow warns of larger images, which take it more than 1 GB.
 MAX_PIXELS = 89_478_485
@@ -191,6 +191,21 @@ class RasterScene(Scene):
                 f"in part, expected {MAX_BLOCK / 2**20:.0f} MB or less; "
                 + _TILE_IT.format(path=self.path)
             )
+
+
+def read_whole(scene: Scene, remedy: str) -> np.ndarray:
+    """All pixels of a scene, H x W x 3, BGR, uint8.
+
+    Raises:
+        ValueError: it has more than `MAX_PIXELS`; the message ends with the remedy.
+        OSError: it cannot be read.
+    """
+    if scene.height * scene.width > MAX_PIXELS:
+        raise ValueError(
+            f"found an image of {scene.width} x {scene.height} px, too large to be read whole: "
+            f"{remedy}"
+        )
+    return scene.read((0, 0, scene.width, scene.height))
 
 
 def open_scene(path: str | Path) -> Scene:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from detectron2.structures import Instances
 
@@ -14,13 +13,14 @@ from ..checkpoint import read_card
 from ..inference.augmented import AugmentedPredictor
 from ..inference.batch import PRECISIONS, BatchPredictor, Predict
 from ..inference.predictors import class_names, load_predictor
-from ..inference.scene import MAX_PIXELS, Scene
+from ..inference.scene import Scene, read_whole
 from ..inference.thresholds import keep_confident, score_thresholds
 from ..inference.tiled import TiledPredictor
 from ..tile_corners import OVERLAP
 
 __all__ = ["Detector", "add_detector_options", "detector_settings", "load_detector"]
 
+_BY_WINDOWS = "read it by windows, for example with --tile 1024 1024"
 # What "scales" stands for in --tta, beside the size as it is.
 _SCALES = (0.75, 1.5)
 _TILES_AT_ONCE = 4
@@ -56,17 +56,8 @@ class Detector:
         if self.tiled is not None:
             found = [self.tiled(scene) for scene in scenes]
         else:
-            found = self.predict([_read_whole(scene) for scene in scenes])
+            found = self.predict([read_whole(scene, _BY_WINDOWS) for scene in scenes])
         return [keep_confident(one.to("cpu"), self.thresholds) for one in found]
-
-
-def _read_whole(scene: Scene) -> np.ndarray:
-    if scene.height * scene.width > MAX_PIXELS:
-        raise ValueError(
-            f"found an image of {scene.width} x {scene.height} px, too large to be read whole: "
-            "read it by windows, for example with --tile 1024 1024"
-        )
-    return scene.read((0, 0, scene.width, scene.height))
 
 
 def add_detector_options(parser: argparse.ArgumentParser) -> None:

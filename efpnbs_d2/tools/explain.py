@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ..inference.explanation import explain
 from ..inference.predictors import class_names, load_predictor
-from ..inference.scene import MAX_PIXELS, open_scene
+from ..inference.scene import open_scene, read_whole
 from .explanation_page import write_explanation
 from .prediction_inputs import Source, list_sources
 
@@ -61,12 +61,7 @@ def _explain_file(predictor: Any, source: Source, args: argparse.Namespace) -> P
     if source.is_video:
         raise ValueError("found a video, expected an image: save a frame of it as one")
     with open_scene(source.path) as scene:
-        if scene.height * scene.width > MAX_PIXELS:
-            raise ValueError(
-                f"found an image of {scene.width} x {scene.height} px, expected "
-                f"{MAX_PIXELS / 1e6:.0f} million pixels at most: cut out a part of it"
-            )
-        image = scene.read((0, 0, scene.width, scene.height))
+        image = read_whole(scene, "cut out a part of it")
     explanation = explain(predictor, image)
     return write_explanation(
         args.output,

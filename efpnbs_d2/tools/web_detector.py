@@ -18,7 +18,7 @@ from ..inference.batch import BatchPredictor
 from ..inference.drawing import heat_map
 from ..inference.explanation import explain
 from ..inference.predictors import class_names
-from ..inference.scene import MAX_PIXELS, Scene, open_scene
+from ..inference.scene import Scene, open_scene, read_whole
 from ..inference.tiled import TiledPredictor
 from ..tile_corners import tile_corners
 from .prediction_files import write_files
@@ -111,7 +111,7 @@ class WebDetector:
             )
         with open_scene(path) as scene:
             if tiling is None:
-                explanation = explain(self._predictor, _whole(scene))
+                explanation = explain(self._predictor, read_whole(scene, "detect in windows"))
                 return Found(path, explanation.instances, explanation.masks)
             instances = self._detect_by_windows(scene, tiling, progress)
             reduced = np.ascontiguousarray(scene.read_reduced(_MASK_SIDE))
@@ -192,15 +192,6 @@ def write_results(found: Found, min_score: float, names: Sequence[str], folder: 
         [picture, *files],
         [(names[index], int(counts[index])) for index in order if counts[index]],
     )
-
-
-def _whole(scene: Scene) -> np.ndarray:
-    if scene.height * scene.width > MAX_PIXELS:
-        raise ValueError(
-            f"found an image of {scene.width} x {scene.height} px, too large to be read whole: "
-            "detect in windows"
-        )
-    return scene.read((0, 0, scene.width, scene.height))
 
 
 def _write_picture(target: Path, picture: np.ndarray) -> Path:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from efpnbs_d2.inference import scene as scenes
 from efpnbs_d2.inference.georeference import GeoReference
-from efpnbs_d2.inference.scene import ArrayScene, RasterScene, open_scene
+from efpnbs_d2.inference.scene import ArrayScene, RasterScene, open_scene, read_whole
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (150, 200, 3), dtype=np.uint8)  # BGR
@@ -227,3 +227,11 @@ def test_a_scene_takes_less_memory_than_its_pixels(rasterio, tmp_path):
     found, grown = map(int, output.split())
     assert found == len(np.unique(marks, axis=0))
     assert grown < 380
+
+
+def test_a_scene_too_large_to_be_whole_is_refused_with_the_remedy(monkeypatch):
+    whole = ArrayScene(np.arange(18, dtype=np.uint8).reshape(2, 3, 3))
+    assert read_whole(whole, "cut it").tolist() == whole.read((0, 0, 3, 2)).tolist()
+    monkeypatch.setattr(scenes, "MAX_PIXELS", 5)
+    with pytest.raises(ValueError, match="image of 3 x 2 px, too large to be read whole: cut it"):
+        read_whole(whole, "cut it")

@@ -8,10 +8,10 @@ import torch
 
 from efpnbs_d2.checkpoint import CARD_KEY
 from efpnbs_d2.engine.recipe import YacsRecipe
+from efpnbs_d2.inference import scene as scenes
 from efpnbs_d2.inference.augmented import AugmentedPredictor
 from efpnbs_d2.inference.batch import BatchPredictor
 from efpnbs_d2.inference.scene import ArrayScene
-from efpnbs_d2.tools import detector_options
 from efpnbs_d2.tools.detector_options import (
     add_detector_options,
     detector_settings,
@@ -121,7 +121,7 @@ def test_settings_are_what_detections_depend_on(parse, tmp_path):
 
 
 def test_a_scene_too_large_to_be_read_whole_names_the_way_out(parse, monkeypatch):
-    monkeypatch.setattr(detector_options, "MAX_PIXELS", 90 * 150 - 1)
+    monkeypatch.setattr(scenes, "MAX_PIXELS", 90 * 150 - 1)
     with pytest.raises(ValueError, match="150 x 90 px, too large .* --tile"):
         load_detector(parse(), None).find([SCENE])
     assert load_detector(parse("--tile", "64", "64"), None).find([SCENE])
