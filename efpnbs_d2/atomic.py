@@ -28,3 +28,21 @@ def write_atomically(target: Path, write: Callable[[BinaryIO], object]) -> None:
         raise OSError(
             f"could not write {target}: {reason}; free disk space or choose another output folder"
         ) from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files in `folder` of writers that were killed."""
+    for temporary in folder.glob(".*.tmp"):
+        process = temporary.name.split(".")[-2]
+        if process.isdecimal() and not _is_running(int(process)):
+            temporary.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # signal 0 only asks
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -106,6 +106,13 @@ def add_efpnbs_config(cfg: CN) -> None:
     cfg.SOLVER.EMA = CN()
     cfg.SOLVER.EMA.ENABLED = False
     cfg.SOLVER.EMA.DECAY = 0.999
+    # Store feature maps as NHWC: faster convolutions in mixed precision.
+    cfg.SOLVER.CHANNELS_LAST = False
+    # Parts that a step's images go through the model in, before the optimiser steps.
+    cfg.SOLVER.ACCUMULATION = 1
+    # Images a step that BASE_LR is meant for; with another IMS_PER_BATCH it is scaled in
+    # proportion. 0 never scales it.
+    cfg.SOLVER.REFERENCE_BATCH_SIZE = 0
     # How many periodic checkpoints stay on disk.
     cfg.SOLVER.CHECKPOINTS_KEPT = 2
     # `model_best` is the checkpoint with the largest value of this.

@@ -2,18 +2,15 @@
 
 import detectron2.data.transforms as T
 from detectron2.config import LazyCall as L
-from detectron2.data import (
-    build_detection_test_loader,
-    build_detection_train_loader,
-    get_detection_dataset_dicts,
-)
+from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
 from omegaconf import OmegaConf
 
 from efpnbs_d2.data.mapper import TinyObjectMapper
+from efpnbs_d2.data.train_loader import TrainLoader
 
 dataloader = OmegaConf.create()
 
-dataloader.train = L(build_detection_train_loader)(
+dataloader.train = L(TrainLoader)(
     dataset=L(get_detection_dataset_dicts)(names="???"),
     mapper=L(TinyObjectMapper)(
         is_train=True,

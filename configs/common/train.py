@@ -7,10 +7,19 @@ train = dict(
     # Take the backbone alone from it: ImageNet weights, or a detector of other classes.
     init_backbone_only=False,
     max_iter=1000,
+    # Of weights, data order and augmentations: a run is repeated exactly; -1 draws one.
     seed=0,
     device="cuda",  # falls back to the CPU, with one line, where there is no GPU
-    # Mixed precision, on GPUs: dtype "float16" (with loss scaling) or "bfloat16".
+    # Mixed precision: dtype "float16" (GPUs, with loss scaling) or "bfloat16" (recent CPUs too).
     amp=dict(enabled=False, dtype="float16"),
+    # Store feature maps as NHWC: faster convolutions in mixed precision.
+    channels_last=False,
+    # Parts that a step's images go through the model in, one after another, before the optimiser
+    # steps: a published batch size on one small GPU. BatchNorm sees a part at a time.
+    accumulation=1,
+    # Images a step that the learning rate is meant for; with another dataloader.train.
+    # total_batch_size the rate is scaled in proportion. 0 never scales it.
+    reference_batch_size=0,
     # Largest norm of the whole gradient; 0 clips nothing.
     clip_grad_norm=0.0,
     # Moving average of the weights: evaluated, and saved as `model_best`, in place of the raw ones.

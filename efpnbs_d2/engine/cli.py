@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..atomic import write_atomically
 from ..config import add_efpnbs_config
+from .distributed import lost_peers_explained, process_group, started_by_torchrun
 from .recipe import LazyRecipe, Recipe, YacsRecipe
 from .run import evaluate_checkpoint, train
 
@@ -42,14 +43,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         load_config(args.config_file, args.opts)  # fail before processes are started
-        launch(
-            _run,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
+        if started_by_torchrun():
+            with process_group():
+                _run(args)
+        else:
+            launch(
+                _run,
+                args.num_gpus,
+                num_machines=args.num_machines,
+                machine_rank=args.machine_rank,
+                dist_url=args.dist_url,
+                args=(args,),
+            )
+    except torch.multiprocessing.ProcessExitedException as error:
+        _exit(f"{error}; its training stops, and --resume continues from the last checkpoint")
     except (torch.multiprocessing.ProcessRaisedException, *USER_ERRORS) as error:
         if os.environ.get("EFPNBS_TRACEBACK"):
             raise
@@ -139,10 +146,11 @@ def _run(args: argparse.Namespace) -> None:
     logging.getLogger("detectron2.engine.train_loop").addFilter(_without_users_traceback)
     setup_logger(output_dir, distributed_rank=comm.get_rank(), name="efpnbs_d2")
     recipe: Recipe = LazyRecipe(cfg) if isinstance(cfg, DictConfig) else YacsRecipe(cfg)
-    if args.eval_only:
-        evaluate_checkpoint(recipe, resume=args.resume)
-    else:
-        train(recipe, resume=args.resume)
+    with lost_peers_explained():
+        if args.eval_only:
+            evaluate_checkpoint(recipe, resume=args.resume)
+        else:
+            train(recipe, resume=args.resume)
 
 
 def _require_space(output_dir: Path) -> None:

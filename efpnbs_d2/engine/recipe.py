@@ -9,7 +9,11 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode, instantiate
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data import (
+    build_detection_test_loader,
+    build_detection_train_loader,
+    get_detection_dataset_dicts,
+)
 from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler, build_optimizer
@@ -17,6 +21,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ..data.mapper import TinyObjectMapper
+from ..data.train_loader import TrainLoader
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +34,11 @@ class TrainOptions:
     init_checkpoint: str
     init_backbone_only: bool
     max_iter: int
+    seed: int
     device: str
     amp_dtype: str | None
+    channels_last: bool
+    accumulation: int
     clip_grad_norm: float
     ema_decay: float | None
     checkpoint_period: int
@@ -50,12 +58,19 @@ class Recipe(ABC):
     # Channel order and test sizes (shortest edge and ceiling, px; 0 keeps the native size).
     input_scale: dict[str, Any]
 
-    @abstractmethod
     def build_model(self) -> nn.Module:
         """The detector, on the CPU or the device of the config."""
+        model = self._build_model()
+        if self.options.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model
 
     @abstractmethod
-    def build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer: ...
+    def _build_model(self) -> nn.Module: ...
+
+    @abstractmethod
+    def build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """With the learning rate scaled to the images a step, as `learning_rate_scale` says."""
 
     @abstractmethod
     def build_lr_scheduler(self, optimizer: torch.optim.Optimizer) -> Any:
@@ -90,8 +105,11 @@ class LazyRecipe(Recipe):
             init_checkpoint=train.init_checkpoint,
             init_backbone_only=train.init_backbone_only,
             max_iter=train.max_iter,
-            device=available_device(train.device),
-            amp_dtype=train.amp.dtype if train.amp.enabled else None,
+            seed=train.seed,
+            device=(device := available_device(train.device)),
+            amp_dtype=available_precision(train.amp.dtype, device) if train.amp.enabled else None,
+            channels_last=train.channels_last,
+            accumulation=train.accumulation,
             clip_grad_norm=train.clip_grad_norm,
             ema_decay=train.ema.decay if train.ema.enabled else None,
             checkpoint_period=train.checkpointer.period,
@@ -114,12 +132,15 @@ class LazyRecipe(Recipe):
                 }
         return {"min_size_test": 0, "max_size_test": 0}
 
-    def build_model(self) -> nn.Module:
+    def _build_model(self) -> nn.Module:
         return _build(self.cfg.model).to(self.options.device)
 
     def build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         cfg = deepcopy(self.cfg.optimizer)
         cfg.params.model = model
+        cfg.lr *= learning_rate_scale(
+            self.cfg.dataloader.train.total_batch_size, self.cfg.train.reference_batch_size
+        )
         return _build(cfg)
 
     def build_lr_scheduler(self, optimizer: torch.optim.Optimizer) -> Any:
@@ -148,8 +169,13 @@ class YacsRecipe(Recipe):
             init_checkpoint=cfg.MODEL.WEIGHTS,
             init_backbone_only=cfg.MODEL.WEIGHTS_BACKBONE_ONLY,
             max_iter=solver.MAX_ITER,
+            seed=cfg.SEED,
             device=cfg.MODEL.DEVICE,
-            amp_dtype="float16" if solver.AMP.ENABLED else None,
+            amp_dtype=available_precision("float16", cfg.MODEL.DEVICE)
+            if solver.AMP.ENABLED
+            else None,
+            channels_last=solver.CHANNELS_LAST,
+            accumulation=solver.ACCUMULATION,
             clip_grad_norm=0.0,  # SOLVER.CLIP_GRADIENTS is applied by Detectron2's optimizer
             ema_decay=solver.EMA.DECAY if solver.EMA.ENABLED else None,
             checkpoint_period=solver.CHECKPOINT_PERIOD,
@@ -167,18 +193,31 @@ class YacsRecipe(Recipe):
             "max_size_test": cfg.INPUT.MAX_SIZE_TEST,
         }
 
-    def build_model(self) -> nn.Module:
+    def _build_model(self) -> nn.Module:
         return build_model(self.cfg)
 
     def build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        return build_optimizer(self.cfg, model)
+        cfg, solver = self.cfg.clone(), self.cfg.SOLVER
+        cfg.defrost()
+        cfg.SOLVER.BASE_LR *= learning_rate_scale(solver.IMS_PER_BATCH, solver.REFERENCE_BATCH_SIZE)
+        return build_optimizer(cfg, model)
 
     def build_lr_scheduler(self, optimizer: torch.optim.Optimizer) -> Any:
         return build_lr_scheduler(self.cfg, optimizer)
 
     def build_train_loader(self) -> Any:
-        mapper = TinyObjectMapper(self.cfg, is_train=True)
-        return build_detection_train_loader(self.cfg, mapper=mapper)
+        cfg, mapper = self.cfg, TinyObjectMapper(self.cfg, is_train=True)
+        if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+            return build_detection_train_loader(cfg, mapper=mapper)
+        return TrainLoader(
+            get_detection_dataset_dicts(
+                cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+            ),
+            mapper=mapper,
+            total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+            aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+        )
 
     def build_test_loader(self, name: str) -> Any:
         mapper = TinyObjectMapper(self.cfg, is_train=False)
@@ -188,7 +227,8 @@ class YacsRecipe(Recipe):
 # The keys of `train` that are read here and by Detectron2's `default_setup`, nested ones too.
 _TRAIN_KEYS = {
     "": "output_dir init_checkpoint init_backbone_only max_iter seed device amp clip_grad_norm ema "
-    "ddp checkpointer eval_period best_metric log_period cudnn_benchmark float32_precision",
+    "ddp checkpointer eval_period best_metric log_period cudnn_benchmark float32_precision "
+    "channels_last accumulation reference_batch_size",
     "amp": "enabled dtype",
     "ema": "enabled decay",
     "checkpointer": "period max_to_keep",
@@ -221,6 +261,33 @@ def available_device(name: str) -> str:
         logger.warning(f"No GPU for device {name!r}: running on the CPU, in float32")
         return "cpu"
     return name
+
+
+def available_precision(dtype: str, device: str) -> str | None:
+    """`dtype`, or None (float32; said in one line) when the device has no arithmetic for it."""
+    if dtype == "float16" and device == "cpu":
+        logger.warning("No mixed precision in float16 on a CPU: running in float32")
+        return None
+    return dtype
+
+
+def learning_rate_scale(batch_size: int, reference: int) -> float:
+    """What a learning rate is multiplied by, in proportion to the images a step.
+
+    Args:
+        batch_size: images a step, of all processes.
+        reference: images a step that the rate was chosen for; 0 leaves it alone.
+
+    Source: the linear scaling rule (Goyal et al., 2017).
+    """
+    if reference in (0, batch_size):
+        return 1.0
+    scale = batch_size / reference
+    logger.info(
+        f"Learning rate x {scale:g}: {batch_size} images a step instead of {reference}; the number "
+        "of iterations stays, so the run sees as many more images"
+    )
+    return scale
 
 
 def _names(names: Any) -> tuple[str, ...]:

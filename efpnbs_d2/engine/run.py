@@ -13,6 +13,7 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.utils import comm
 from torch import nn
 
+from ..atomic import remove_leftovers
 from ..checkpoint import Checkpointer
 from ..data import class_names
 from ..evaluation.evaluator import ProtocolEvaluator
@@ -39,10 +40,12 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     Raises:
         ValueError, FileNotFoundError: classes, weights or data do not fit the config.
         FloatingPointError: a loss became NaN or infinite.
-        OSError: a checkpoint could not be written.
+        OSError: a checkpoint could not be written, a data-loading process was killed.
     """
     options = recipe.options
     card = describe(recipe)
+    if comm.is_main_process():
+        remove_leftovers(Path(options.output_dir))
     model = recipe.build_model()
     check_class_count(model, recipe.train_names + recipe.test_names)
     check_random_layers(model, has_weights=bool(options.init_checkpoint))
@@ -56,7 +59,10 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
         ),
         recipe.build_train_loader(),
         optimizer,
-        amp_dtype=options.amp_dtype if on_gpu else None,
+        # -1 asks for a seed, which a checkpoint then keeps.
+        seed=options.seed if options.seed >= 0 else comm.shared_random_seed(),
+        amp_dtype=options.amp_dtype,
+        accumulation=options.accumulation,
         clip_grad_norm=options.clip_grad_norm,
     )
     checkpointer = Checkpointer(

@@ -1,5 +1,7 @@
 """The training step: Detectron2's, on any device, stopping at the first non-finite loss."""
 
+import contextlib
+import logging
 import time
 from typing import Any
 
@@ -8,14 +10,23 @@ from detectron2.engine import SimpleTrainer
 from detectron2.utils import comm
 from torch import nn
 
+from ..data.train_loader import STEP_STREAM, TrainLoader, seed_at
+
+logger = logging.getLogger(__name__)
+
 Batch = list[dict[str, Any]]
 
 
 class TinyTrainer(SimpleTrainer):
-    """`SimpleTrainer` with mixed precision, gradient clipping and a guard on the loss.
+    """`SimpleTrainer` that repeats itself exactly, with a guard on the loss.
 
-    One class for what Detectron2 splits in `SimpleTrainer` and `AMPTrainer`, because the guard has
-    to stand between the loss and its gradient in both.
+    Also with mixed precision, gradient accumulation and clipping: one class for what Detectron2
+    splits in `SimpleTrainer` and `AMPTrainer`, because the guard has to stand between the loss and
+    its gradient in both.
+
+    Every step draws its random numbers from (seed, iteration, process), and a `TrainLoader` is
+    started at the trainer's iteration, so that a resumed run takes the steps of one that was never
+    interrupted.
     """
 
     def __init__(
@@ -24,7 +35,9 @@ class TinyTrainer(SimpleTrainer):
         data_loader: Any,
         optimizer: torch.optim.Optimizer,
         *,
+        seed: int = 0,
         amp_dtype: str | None = None,
+        accumulation: int = 1,
         clip_grad_norm: float = 0.0,
     ):
         """
@@ -32,45 +45,91 @@ class TinyTrainer(SimpleTrainer):
             model: returns a dict of scalar losses for a batch.
             data_loader: yields batches (lists of dicts that name their `file_name`).
             optimizer: steps the model's parameters.
+            seed: of the run, not negative, the same in all processes.
             amp_dtype: None for float32, or "float16" (with loss scaling), "bfloat16".
+            accumulation: batches a step, whose mean gradient is followed.
             clip_grad_norm: largest norm of the whole gradient; 0 clips nothing.
 
         Raises:
-            ValueError: an unknown `amp_dtype`.
+            ValueError: an unknown `amp_dtype`, `accumulation` below 1.
         """
         super().__init__(model, data_loader, optimizer)
+        if accumulation < 1:
+            raise ValueError(f"a step takes at least one batch, got accumulation {accumulation}")
         if amp_dtype not in (None, "float16", "bfloat16"):
             raise ValueError(f"amp dtype must be 'float16' or 'bfloat16', got {amp_dtype!r}")
         self.amp_dtype = getattr(torch, amp_dtype) if amp_dtype else None
-        self.clip_grad_norm = clip_grad_norm
+        self.seed, self.accumulation, self.clip_grad_norm = seed, accumulation, clip_grad_norm
         self.device = next(model.parameters()).device
         self.grad_scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.amp_dtype == torch.float16
         )
 
+    def before_train(self) -> None:
+        """Start the data at this run's iteration.
+
+        Raises:
+            ValueError: a step's images cannot be shared out evenly.
+        """
+        if isinstance(self.data_loader, TrainLoader):
+            self.data_loader.start_at(self.seed, self.start_iter, parts=self.accumulation)
+        elif self.start_iter > 0:
+            logger.warning(
+                f"{type(self.data_loader).__name__} starts anew: the resumed run sees its images "
+                "in another order than an uninterrupted one (efpnbs_d2.data.train_loader would not)"
+            )
+        super().before_train()
+
     def run_step(self) -> None:
-        """One forward, backward and optimiser step.
+        """Forward and backward passes, and one optimiser step.
 
         Raises:
             FloatingPointError: a loss, the gradient or the RPN's predictions are NaN or infinite;
                 names the iteration, the losses and the image files, before any weight has changed.
+            ChildProcessError: a data-loading worker was killed.
         """
         assert self.model.training, "the model was switched to evaluation during training"
-        start = time.perf_counter()
-        batch = next(self._data_loader_iter)
-        data_time = time.perf_counter() - start
-
-        losses = self._forward(batch)
-        total = torch.stack(list(losses.values())).sum()
-        self._check_finite(losses, total, batch)
-
         self.optimizer.zero_grad()
-        self.grad_scaler.scale(total).backward()
+        total: dict[str, torch.Tensor] = {}
+        images: Batch = []
+        data_time = 0.0
+        for part in range(self.accumulation):
+            start = time.perf_counter()
+            batch = self._next_batch()
+            data_time += time.perf_counter() - start
+            images += batch
+            torch.manual_seed(seed_at(self.seed, STEP_STREAM, self.iter, part, comm.get_rank()))
+            with self._gradients_exchanged(last=part == self.accumulation - 1):
+                losses = {k: v / self.accumulation for k, v in self._forward(batch).items()}
+                whole = torch.stack(list(losses.values())).sum()
+                self._check_finite(losses, whole, batch)
+                self.grad_scaler.scale(whole).backward()
+            for name, loss in losses.items():
+                total[name] = total.get(name, 0) + loss.detach()
         self.after_backward()
-        self._check_and_clip_gradient(losses, batch)
-        self._write_metrics(losses, data_time)
+        self._check_and_clip_gradient(total, images)
+        self._write_metrics(total, data_time)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+
+    def _next_batch(self) -> Batch:
+        try:
+            return next(self._data_loader_iter)
+        except RuntimeError as error:
+            # PyTorch's words for a worker that did not even get to say what is wrong.
+            if "DataLoader worker (pid" not in str(error):
+                raise
+            raise ChildProcessError(
+                f"training stopped at iteration {self.iter}: a data-loading process was killed, "
+                "most often for want of memory; lower dataloader.train.num_workers (yacs: "
+                "DATALOADER.NUM_WORKERS), then --resume"
+            ) from error
+
+    def _gradients_exchanged(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Let processes exchange gradients once a step, in its last backward pass."""
+        if last or not isinstance(self.model, nn.parallel.DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self.model.no_sync()
 
     def _forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         try:
@@ -123,10 +182,12 @@ class TinyTrainer(SimpleTrainer):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
+        own = {"grad_scaler": self.grad_scaler.state_dict(), "seed": self.seed}
+        return {**super().state_dict(), **own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
+        self.seed = state_dict.get("seed", self.seed)
         # A run may go on with another precision: the state of a disabled scaler is empty.
         if self.grad_scaler.is_enabled() and state_dict.get("grad_scaler"):
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
