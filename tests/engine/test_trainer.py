@@ -90,3 +90,55 @@ def test_bfloat16_trains():
     trainer = _trainer([2.0], amp_dtype="bfloat16")
     _run(trainer, 1)
     assert trainer.model.w.item() == pytest.approx(0.8, abs=1e-2)
+
+
+def test_accumulation_follows_the_mean_gradient_of_its_parts():
+    trainer = _trainer([2.0, 4.0, 1.0, 1.0], accumulation=2)
+    _run(trainer, 1)
+    assert trainer.model.w.item() == pytest.approx(1.0 - 0.1 * 3.0)
+    assert trainer.storage.latest()["total_loss"][0] == pytest.approx(3.0)
+    _run(trainer, 1)
+    assert trainer.model.w.item() == pytest.approx(0.7 - 0.1 * 1.0)
+
+
+def test_a_bad_part_stops_the_step_before_any_weight_has_changed():
+    trainer = _trainer([2.0, "nan"], accumulation=2)
+    with pytest.raises(FloatingPointError, match="images: image_nan.png"):
+        _run(trainer, 1)
+    assert trainer.model.w.item() == 1.0
+
+
+def test_a_step_without_batches_is_refused():
+    with pytest.raises(ValueError, match="at least one batch, got accumulation 0"):
+        _trainer([1.0], accumulation=0)
+
+
+class Dice(Line):
+    """A model that rolls dice: its loss is the random number times w."""
+
+    def forward(self, batch):
+        return {"loss_dice": self.w * torch.rand(())}
+
+
+def test_the_random_numbers_of_a_step_depend_on_seed_and_iteration_alone():
+    def losses(first, *, seed=0):
+        trainer = _trainer([1.0] * 4, seed=seed)
+        trainer.model = Dice()
+        found = []
+        with EventStorage(0) as trainer.storage:
+            for trainer.iter in range(first, 4):
+                torch.rand(trainer.iter)  # what came before must not matter
+                trainer.run_step()
+                found.append(trainer.storage.latest()["total_loss"][0])
+        return found
+
+    assert losses(2) == losses(0)[2:]
+    assert len(set(losses(0))) == 4
+    assert losses(0) != losses(0, seed=1)
+
+
+def test_a_stock_loader_is_said_to_start_anew(caplog):
+    trainer = _trainer([1.0])
+    trainer.start_iter = 3
+    trainer.before_train()
+    assert "list starts anew" in caplog.text
