@@ -25,8 +25,8 @@ def fit_for_a_cpu(model, dataloader, train, output_dir):
 
 
 def fewer_samples(model):
-    """Sample as much as a crop of 256 px has to offer."""
+    """Take no more proposals and samples than a crop of 256 px has to offer."""
     # Non-maximum suppression of 3,000 proposals a level would take a quarter of a training step.
-    model.proposal_generator.pre_nms_topk = (1000, 3000)
+    model.proposal_generator.pre_nms_topk[0] = 1000
     model.proposal_generator.post_nms_topk = (500, 1000)
     model.roi_heads.batch_size_per_image = 128
