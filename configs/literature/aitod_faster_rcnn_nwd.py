@@ -1,0 +1,8 @@
+"""Faster R-CNN on AI-TOD v1, assignment by NWD in RPN and ROI heads: published with 16.1 AP."""
+
+from ..common.published import nwd_in_heads, nwd_in_rpn
+from .aitod_faster_rcnn import dataloader, lr_multiplier, model, optimizer, train
+
+nwd_in_rpn(model)
+nwd_in_heads(model)
+train.output_dir = "output/literature/aitod_faster_rcnn_nwd"

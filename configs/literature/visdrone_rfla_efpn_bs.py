@@ -1,0 +1,10 @@
+"""E-FPN-BS and DCLoss under the recipe of `visdrone_rfla.py`; no number is published."""
+
+from ..common.parts import use_dc_loss, use_efpn_bs
+from .visdrone_rfla import dataloader, lr_multiplier, model, optimizer, train
+
+use_efpn_bs(model, fbsm_loss_weight=1.0)
+use_dc_loss(model)
+# With the recipe's plain L1 every box has the same gradient, and DCLoss nothing to balance.
+model.roi_heads.box_predictor.smooth_l1_beta = 1.0 / 9
+train.output_dir = "output/literature/visdrone_rfla_efpn_bs"
