@@ -23,7 +23,7 @@ from efpnbs_d2.modeling import (
 )
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-# Those of the literature keep its limits: tests/test_literature.py.
+# Those of the literature keep its limits: tests/literature.
 LAZY = sorted(p for p in CONFIGS.glob("*/*.py") if p.parent.name not in ("common", "literature"))
 NETS = ("fpn", "efpn_bs")
 YACS = sorted(CONFIGS.glob("yacs/*.yaml"))
