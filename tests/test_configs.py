@@ -5,6 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.config import LazyConfig, get_cfg
+from detectron2.modeling import FPN, GeneralizedRCNN, StandardROIHeads
+from detectron2.modeling.matcher import Matcher
+from detectron2.modeling.proposal_generator import RPN
+from detectron2.modeling.roi_heads import FastRCNNOutputLayers
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
@@ -24,7 +28,9 @@ from efpnbs_d2.modeling import (
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 # Those of the literature keep its limits: tests/literature.
-LAZY = sorted(p for p in CONFIGS.glob("*/*.py") if p.parent.name not in ("common", "literature"))
+OURS = [p for p in CONFIGS.glob("*/*.py") if p.parent.name not in ("common", "literature")]
+STOCK = sorted(p for p in OURS if "stock" in p.name)
+LAZY = sorted(set(OURS) - set(STOCK))
 NETS = ("fpn", "efpn_bs")
 YACS = sorted(CONFIGS.glob("yacs/*.yaml"))
 
@@ -44,6 +50,22 @@ def test_a_lazy_config_builds_and_can_be_saved(path, tmp_path):
     LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
     assert (tmp_path / "config.yaml").is_file()
     assert not (tmp_path / "config.yaml.pkl").exists()  # what saving falls back to
+
+
+@pytest.mark.parametrize("path", STOCK, ids=_name)
+def test_a_stock_config_is_detectron2s_own_recipe(path):
+    """What a comparison with the stock recipe rests on; only sampling fits the small crops."""
+    model = LazyRecipe(load_config(str(path), [])).build_model()
+    rpn, predictor = model.proposal_generator, model.roi_heads.box_predictor
+    assert (type(model), type(rpn), type(model.backbone)) == (GeneralizedRCNN, RPN, FPN)
+    assert (type(model.roi_heads), type(predictor)) == (StandardROIHeads, FastRCNNOutputLayers)
+    anchors = rpn.anchor_generator.cell_anchors
+    sides = [round((a[1, 2] - a[1, 0]).item()) for a in anchors]
+    assert sides == [32, 64, 128, 256, 512]
+    assert isinstance(rpn.anchor_matcher, Matcher)
+    assert (predictor.test_topk_per_image, predictor.test_score_thresh) == (100, 0.05)
+    assert predictor.smooth_l1_beta == rpn.smooth_l1_beta == 0.0
+    assert (rpn.pre_nms_topk[False], rpn.post_nms_topk[False]) == (1000, 1000)
 
 
 @pytest.mark.parametrize("path", YACS, ids=_name)
