@@ -285,7 +285,7 @@ def learning_rate_scale(batch_size: int, reference: int) -> float:
     scale = batch_size / reference
     logger.info(
         f"Learning rate x {scale:g}: {batch_size} images a step instead of {reference}; the number "
-        "of iterations stays, so the run sees as many more images"
+        f"of iterations stays, so the run sees {scale:g} times as many images"
     )
     return scale
 
