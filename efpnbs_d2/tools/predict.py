@@ -1,22 +1,26 @@
 """Detect objects in images and videos: `python -m efpnbs_d2.tools.predict --help`.
 
 Writes pictures, annotated videos and files for other programs; docs/predict.md describes them. The
-same command continues a run that was stopped.
+same command continues a run that was stopped. Several processes share the files: start it by
+torchrun.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..checkpoint import read_card
-from .detector_options import add_detector_options, detector_settings, load_detector
+from .detector_options import Detector, add_detector_options, detector_settings, load_detector
 from .html_page import printable
 from .prediction_files import write_files
 from .prediction_inputs import Source, list_sources
+from .prediction_processes import Processes, join_processes
 from .prediction_records import Records, RecordsOf
 from .prediction_run import PredictionRun
 
@@ -28,11 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0 when everything was read; 1 after a mistake, or if a file could not be read; 130 after
-        Ctrl-C.
+        Ctrl-C. Of several processes it is the main one's status that says so.
     """
     args = _parser().parse_args(argv)
     try:
-        return _run(args)
+        with join_processes() as processes:
+            return _run(args, processes)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return _INTERRUPTED
@@ -41,31 +46,86 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _run(args: argparse.Namespace) -> int:
-    sources = list_sources(args.inputs, args.output)
+@dataclass(frozen=True)
+class _Report:
+    """What one process has done of its share.
+
+    Attributes:
+        written: names of the files that it wrote a record of.
+        failed: sentences, as `PredictionRun.failed`.
+        is_interrupted: whether Ctrl-C kept it from the rest.
+    """
+
+    written: list[str]
+    failed: list[str]
+    is_interrupted: bool
+
+
+def _run(args: argparse.Namespace, processes: Processes) -> int:
+    sources = processes.from_main(partial(list_sources, args.inputs, args.output))
     # One file: a scene, perhaps, of which windows are all the progress there is to see.
-    detector = load_detector(args, args.min_score, show_windows=len(sources) == 1)
+    show_windows = len(sources) == 1 and processes.is_main
+    detector = processes.together(partial(_load, args, processes.size, show_windows=show_windows))
     settings = {**detector_settings(args), "score thresholds": list(detector.thresholds)}
-    records = Records(args.output, settings, anew=args.overwrite)
+    processes.together(partial(_check_same, processes.gathered(settings)))
+    records = processes.from_main(partial(Records, args.output, settings, anew=args.overwrite))
+    processes.together(records.check_seen)
     run = PredictionRun(detector, records, args.output, pictures=not args.no_pictures)
-    print(_thresholds_line(args, detector.thresholds))
-    todo = [source for source in sources if not run.is_done(source)]
+    processes.say(_thresholds_line(args, detector.thresholds))
+    todo = processes.from_main(lambda: [source for source in sources if not run.is_done(source)])
     if len(todo) < len(sources):
-        print(f"{len(sources) - len(todo)} of {len(sources)} files were done before")
-    status = 0
+        processes.say(f"{len(sources) - len(todo)} of {len(sources)} files were done before")
+    if 0 < len(todo) < processes.size:
+        processes.say(
+            f"{len(todo)} of {processes.size} processes have something to do: each file, be it a "
+            "video or a large scene, is one process's work"
+        )
+    report = processes.together(partial(_predict, run, todo, processes))
+    reports = processes.gathered(report)
+    return _conclude(run, sources, reports, detector.class_names) if processes.is_main else 0
+
+
+def _load(args: argparse.Namespace, processes: int, *, show_windows: bool) -> Detector:
+    if processes > 1 and ":" in (args.device or ""):
+        raise ValueError(
+            f"found --device {args.device} for {processes} processes, expected cpu or cuda: each "
+            "takes the GPU of its own number then"
+        )
+    return load_detector(args, args.min_score, show_windows=show_windows)
+
+
+def _check_same(settings: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse processes, on other machines perhaps, whose files are not those of the main one."""
+    first = settings[0]
+    for rank, other in enumerate(settings):
+        if changed := [key for key in first if other[key] != first[key]]:
+            raise ValueError(
+                f"process {rank} has another {', '.join(changed)} than process 0: give all the same"
+            )
+
+
+def _predict(run: PredictionRun, todo: Sequence[Source], processes: Processes) -> _Report:
+    is_interrupted = False
+    # Images take about the same time each, as videos do: neither kind falls to a few processes.
+    share = processes.share(sorted(todo, key=lambda source: source.is_video))
+    title = f"process 1 of {processes.size}" if processes.size > 1 else None
     try:
-        run.predict(todo)
+        run.predict(share, title=title, silent=not processes.is_main)
     except KeyboardInterrupt:
-        status = _INTERRUPTED
+        is_interrupted = True
     except torch.cuda.OutOfMemoryError:
         run.failed.append("the GPU's memory is full: use --tile, or a smaller --batch-size")
-    _summarize(run, sources, detector.class_names)
-    if status == _INTERRUPTED:
-        print("interrupted: the same command continues", file=sys.stderr)
-    return status or (1 if run.failed else 0)
+    return _Report(run.written, run.failed, is_interrupted)
 
 
-def _summarize(run: PredictionRun, sources: Sequence[Source], class_names: Sequence[str]) -> None:
+def _conclude(
+    run: PredictionRun,
+    sources: Sequence[Source],
+    reports: Sequence[_Report],
+    class_names: Sequence[str],
+) -> int:
+    """Write what all processes have found, and say what came of it; returns the exit status."""
+    run.records.wait_for(name for report in reports for name in report.written)
     records = RecordsOf(run.records, sources)
     written = write_files(run.output, records, class_names)
     done = [len(record.scores) for record in records]
@@ -74,8 +134,14 @@ def _summarize(run: PredictionRun, sources: Sequence[Source], class_names: Seque
         folder for name in ("pictures", "videos") if any((folder := run.output / name).glob("*"))
     ]
     print("written:", *(path.name for path in [*written, *kinds]))
-    for message in run.failed:
+    # Several GPUs may be full.
+    failed = dict.fromkeys(message for report in reports for message in report.failed)
+    for message in failed:
         _complain(message)
+    if any(report.is_interrupted for report in reports):
+        print("interrupted: the same command continues", file=sys.stderr)
+        return _INTERRUPTED
+    return 1 if failed else 0
 
 
 def _thresholds_line(args: argparse.Namespace, thresholds: Sequence[float]) -> str:

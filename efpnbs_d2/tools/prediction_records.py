@@ -4,7 +4,9 @@ Shapes: R detections. Boxes are xyxy in pixels of the original image.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import platform
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,9 @@ __all__ = ["Record", "Records", "RecordsOf"]
 
 # A thousandth of a pixel, and the digits that a float32 holds.
 _BOX_DECIMALS, _SCORE_DIGITS = 3, 7
+# How long a network disk may hide from one machine what another one has written.
+_LAG_SECONDS = 90
+_ONE_DISK = "all machines of a run need one --output folder, on a disk that they share"
 
 
 @dataclass
@@ -84,9 +89,9 @@ class Records:
             ValueError: the folder holds results of other settings, or something else.
             OSError: it cannot be written.
         """
-        self.folder, kept = output / "records", output / "settings.json"
+        self.folder, self._kept = output / "records", output / "settings.json"
         output.mkdir(parents=True, exist_ok=True)
-        plain, before = json.loads(json.dumps(settings)), _read(kept)
+        plain, before = json.loads(json.dumps(settings)), _read(self._kept)
         if before is None and any(output.iterdir()):
             raise ValueError(
                 f"{output} holds files, but no results of an earlier run: choose another --output"
@@ -100,7 +105,7 @@ class Records:
                 f"{output} holds results with another {', '.join(changed)}: choose another "
                 "--output, or replace them with --overwrite"
             )
-        _write(kept, plain)
+        _write(self._kept, plain)
         self.folder.mkdir(exist_ok=True)
 
     def find(self, source: Source) -> Record | None:
@@ -120,6 +125,29 @@ class Records:
             OSError: it cannot be written.
         """
         _write(self._path(source), {"source": _identity(source), **asdict(record)})
+
+    def check_seen(self) -> None:
+        """Raise a `ValueError` on a machine where the folder is not the one that was opened."""
+        if not self._kept.is_file():
+            raise ValueError(
+                f"{self._kept.parent} on {platform.node()} is another folder: {_ONE_DISK}"
+            )
+
+    def wait_for(self, names: Iterable[str]) -> None:
+        """Wait for the records that other processes wrote, by the names of their sources.
+
+        Raises:
+            ValueError: they do not appear here.
+        """
+        unseen, patience = [self.folder / f"{name}.json" for name in names], _LAG_SECONDS
+        while unseen := [path for path in unseen if not path.is_file()]:
+            if patience <= 0:
+                raise ValueError(
+                    f"{len(unseen)} files such as {unseen[0]}, written by other processes, cannot "
+                    f"be seen on {platform.node()}: {_ONE_DISK}"
+                )
+            time.sleep(1)
+            patience -= 1
 
     def _path(self, source: Source) -> Path:
         return self.folder / f"{source.name}.json"

@@ -35,6 +35,7 @@ class PredictionRun:
     """Writes `records`, and `pictures` and `videos` unless they are not wanted.
 
     Attributes:
+        written: names of the files that there is a new record of.
         failed: a sentence for each file that could not be read, or not to its end.
     """
 
@@ -43,6 +44,7 @@ class PredictionRun:
     ) -> None:
         self.detector, self.records, self.output = detector, records, output
         self.pictures = pictures
+        self.written: list[str] = []
         self.failed: list[str] = []
         if pictures:
             for name in ("pictures", "videos"):
@@ -55,8 +57,15 @@ class PredictionRun:
             return False
         return not self.pictures or self._target(source).is_file()
 
-    def predict(self, sources: Sequence[Source]) -> None:
+    def predict(
+        self, sources: Sequence[Source], *, title: str | None = None, silent: bool = False
+    ) -> None:
         """Predict files, with progress and rate; one that cannot be read does not stop the rest.
+
+        Args:
+            sources: images come first, then videos.
+            title: of the progress bar of images.
+            silent: show no progress.
 
         Raises:
             KeyboardInterrupt: between two files, or with what was seen of a video kept.
@@ -65,13 +74,15 @@ class PredictionRun:
         detector = self.detector
         at_once = 1 if detector.tiled else detector.batch_size
         images = [source for source in sources if not source.is_video]
-        with tqdm(total=len(images), unit="image", dynamic_ncols=True, disable=not images) as bar:
+        disable = silent or not images
+        progress = {"unit": "image", "desc": title, "dynamic_ncols": True, "disable": disable}
+        with tqdm(total=len(images), **progress) as bar:
             for some in _batches(images, at_once):
                 self._predict_images(some)
                 bar.update(len(some))
         for source in sources:
             if source.is_video:
-                self._predict_video(source)
+                self._predict_video(source, silent)
 
     def _predict_images(self, sources: Sequence[Source]) -> None:
         with ExitStack() as stack:
@@ -107,9 +118,9 @@ class PredictionRun:
             content = cv2.imencode(".jpg", picture, _JPEG)[1].tobytes()
             write_atomically(self._target(source), lambda file: file.write(content))
         # Last: an image with a record is done.
-        self.records.write(source, record)
+        self._write_record(source, record)
 
-    def _predict_video(self, source: Source) -> None:
+    def _predict_video(self, source: Source, silent: bool) -> None:
         try:
             reader = VideoReader(source.path)
         except OSError as error:
@@ -118,7 +129,8 @@ class PredictionRun:
         record = Record(
             str(source.path), source.name, reader.height, reader.width, frames=0, whole=False
         )
-        progress = {"unit": "frame", "desc": source.path.name, "dynamic_ncols": True}
+        title = source.path.name
+        progress = {"unit": "frame", "desc": title, "dynamic_ncols": True, "disable": silent}
         try:
             with (
                 reader,
@@ -130,7 +142,7 @@ class PredictionRun:
                     bar.update(len(frames))
             record.whole = bool(record.frames)
         finally:
-            self.records.write(source, record)
+            self._write_record(source, record)
         # Containers announce a few frames too many or too few.
         if not record.frames or record.frames < 0.95 * reader.frames - 1:
             self.failed.append(
@@ -146,6 +158,10 @@ class PredictionRun:
             if self.pictures:
                 title = f"{record.name} {record.frames}"
                 writer.write(draw_frame(frame, *self._drawn(instances), title=title))
+
+    def _write_record(self, source: Source, record: Record) -> None:
+        self.records.write(source, record)
+        self.written.append(source.name)
 
     def _drawn(self, found: Instances) -> tuple[np.ndarray, list[int], Sequence[str]]:
         boxes = found.pred_boxes.tensor.numpy()

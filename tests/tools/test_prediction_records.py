@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import pytest
 import torch
@@ -103,3 +104,30 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path, anew):
     with pytest.raises(ValueError, match="no results of an earlier run"):
         Records(tmp_path, SETTINGS, anew=anew)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_what_other_machines_write_may_appear_late(tmp_path, source, monkeypatch):
+    """Each second that is waited, one of three records comes into sight."""
+    records, waited = Records(tmp_path / "out", SETTINGS), []
+
+    def passes(seconds):
+        (records.folder / f"{'abc'[len(waited)]}.json").touch()
+        waited.append(seconds)
+
+    monkeypatch.setattr(time, "sleep", passes)
+    records.wait_for(iter("abc"))
+    assert len(waited) == 3
+    records.wait_for("abc")
+    assert len(waited) == 3
+    monkeypatch.setattr(time, "sleep", waited.append)
+    with pytest.raises(ValueError, match=r"2 files such as .*out/records/x.json.* disk that they"):
+        records.wait_for("axy")
+    assert 60 <= sum(waited) <= 120
+
+
+def test_a_machine_with_a_folder_of_its_own_is_noticed(tmp_path):
+    records = Records(tmp_path / "out", SETTINGS)
+    records.check_seen()
+    (tmp_path / "out").rename(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="out on .* is another folder: .*--output"):
+        records.check_seen()
