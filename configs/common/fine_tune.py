@@ -13,6 +13,7 @@ def twelve_epochs(train, images, output_dir):
     evaluated and saved every 3 epochs.
     """
     train.max_iter = _iterations(images, 12)
+    train.reference_batch_size = BATCH
     train.eval_period = train.checkpointer.period = _iterations(images, 3)
     train.init_checkpoint = "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
     train.init_backbone_only = True

@@ -12,7 +12,7 @@ def fit_for_a_cpu(model, dataloader, train, output_dir):
     narrow(model, channels=64, fc_dim=256)
 
     dataloader.train.mapper.augmentations = crop_and_flip(size=(256, 256), object_prob=0.9)
-    dataloader.train.total_batch_size = 4
+    dataloader.train.total_batch_size = train.reference_batch_size = 4
     dataloader.train.num_workers = dataloader.test.num_workers = 2
 
     train.init_checkpoint = ""

@@ -19,7 +19,7 @@ model.roi_heads.box_predictor.test_topk_per_image = 300
 
 dataloader.train.dataset.names = "tinyscenes_train"
 dataloader.test.dataset.names = "tinyscenes_val"
-dataloader.train.total_batch_size = 4
+dataloader.train.total_batch_size = train.reference_batch_size = 4
 
 optimizer = adamw(lr=5e-4)
 lr_multiplier = warmup_cosine(warmup=0.05)
