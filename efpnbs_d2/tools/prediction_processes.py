@@ -37,11 +37,17 @@ def join_processes() -> Iterator["Processes"]:
     with process_group():
         # Of its own: the default one may be NCCL's, or lose patience.
         group = dist.new_group(backend="gloo", timeout=_PATIENCE)
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        before = signal.signal(signal.SIGTERM, _interrupt)
         try:
             yield Processes(group)
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(*_: object) -> None:
+    """Answer a signal as Ctrl-C, once: a scheduler sends it, and so does its launcher."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 class Processes:
