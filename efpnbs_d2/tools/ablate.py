@@ -20,6 +20,8 @@ from .ablation_runs import Job, check_records, plan
 from .ablation_settings import unfair_keys
 from .ablation_tables import Results
 
+_SHOWN = 3  # changed runs that a message describes
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; a user's mistake ends in one sentence, a failed run in exit code 1."""
@@ -70,9 +72,10 @@ def _ablate(args: argparse.Namespace) -> bool:
     every_start, every_run = plan(ablation, output)
     changed = check_records([*starts, *runs])
     if changed and not (args.accept_changed or args.report_only or args.dry_run):
+        more = f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         raise ValueError(
-            "; ".join(changed) + ". Remove their folders in "
-            f"{output}, choose another --output, or keep them as they are with --accept-changed"
+            f"{'; '.join(changed[:_SHOWN])}{more}. Remove their folders in {output}, choose "
+            "another --output, or keep them as they are with --accept-changed"
         )
     notes = [*check_records([*every_start, *every_run]), *_unfair(ablation, every_run)]
     for note in notes:

@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,7 +32,8 @@ FINISHED = "finished.json"
 WEIGHTS = "model_final.pth"
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command; a user's mistake ends in one sentence and exit code 1."""
     parser = argparse.ArgumentParser(
         prog="python -m efpnbs_d2.tools.ablation_job", description=__doc__
     )
@@ -41,7 +43,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="weights to begin with")
     parser.add_argument("--untrained", action="store_true", help="write the initial weights only")
     parser.add_argument("overrides", nargs="*", help="key=value")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     overrides = [*args.overrides, f"train.seed={args.seed}"]
     overrides.append(f"train.output_dir={_quoted(args.folder)}")
     if args.start:

@@ -17,7 +17,6 @@ from .html_page import Page
 
 __all__ = ["write_report"]
 
-_CHARTED = 4  # first measures of a group of accuracies that are drawn
 _READING = (
     "Differences are run minus baseline, seed by seed: same initial weights, data order, budget. "
     "In brackets is the 95% confidence interval by Student's t over the pairs of seeds. It covers "
@@ -98,14 +97,15 @@ def _add_charts(
     page: Page, results: Results, comparison: Comparison, groups: Sequence[Group]
 ) -> None:
     with page.columns():
-        for group in groups[:-1]:  # all but the costs
-            for measure, name in list(group.measures.items())[:_CHARTED]:
+        for group in groups:
+            for measure in group.charted:
                 if not any(results.by_seed(run, measure) for run in comparison.runs):
                     continue
                 page.chart(
                     partial(_intervals, results=results, comparison=comparison, measure=measure),
-                    f"{group.title}, {name}: points more or less than {comparison.baseline}, with "
-                    "95% intervals; blue: significant.",
+                    f"{group.title}, {group.measures[measure]}: points more or less than "
+                    f"{comparison.baseline}, with 95% intervals. Blue: better, orange: worse, "
+                    "grey: not significant.",
                     height=0.8 + 0.27 * len(comparison.runs),
                 )
 
@@ -113,7 +113,7 @@ def _add_charts(
 def _intervals(axes: Axes, results: Results, comparison: Comparison, measure: str) -> None:
     for place, run in enumerate(comparison.runs):
         found = results.difference(comparison, run, measure)
-        color = COLORS[0] if found.sign else COLORS[8]
+        color = {1: COLORS[0], 0: COLORS[8], -1: COLORS[1]}[found.sign]
         axes.plot([found.low, found.high], [place, place], color=color, linewidth=2)
         axes.plot(found.mean, place, "o", color=color, markersize=4)
     axes.axvline(0, color=COLORS[8], linewidth=1, linestyle=":")

@@ -1,6 +1,7 @@
 """What a run is trained with, as flat text that can be compared and kept."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -50,15 +51,9 @@ def read_settings(run: Run, starts: Mapping[str, Run]) -> dict[str, str]:
         ValueError: a config cannot be read, or an override does not fit it.
     """
     try:
-        cfg = load_config(str(run.config), run.overrides)
+        kept = dict(_resolved(str(run.config), run.overrides))
     except ValueError as error:
         raise ValueError(f"run {run.name}: {error}") from error
-    if not isinstance(cfg, DictConfig):
-        raise ValueError(
-            f"run {run.name}: found the yacs config {run.config}, expected a LazyConfig (.py)"
-        )
-    flat = dict(_flatten(OmegaConf.to_container(cfg, resolve=True)))
-    kept = {key: text for key, text in flat.items() if not key.startswith(_OF_THE_MACHINE)}
     if run.untrained:
         kept["untrained"] = "True"
     if run.start:
@@ -67,6 +62,15 @@ def read_settings(run: Run, starts: Mapping[str, Run]) -> dict[str, str]:
         of_start = read_settings(starts[run.start], starts)
         kept |= {f"start.{key}": text for key, text in of_start.items()}
     return kept
+
+
+@cache  # reading a config takes a tenth of a second, and runs share them
+def _resolved(config: str, overrides: tuple[str, ...]) -> Settings:
+    cfg = load_config(config, overrides)
+    if not isinstance(cfg, DictConfig):
+        raise ValueError(f"found the yacs config {config}, expected a LazyConfig (.py)")
+    flat = dict(_flatten(OmegaConf.to_container(cfg, resolve=True)))
+    return {key: text for key, text in flat.items() if not key.startswith(_OF_THE_MACHINE)}
 
 
 def differences(before: Settings, after: Settings) -> dict[str, tuple[str, str]]:

@@ -66,11 +66,12 @@ class Results:
 
 @dataclass(frozen=True)
 class Group:
-    """Measures that are shown in one table: measure -> its short name."""
+    """Measures that are shown in one table: measure -> its short name; and those of a chart too."""
 
     title: str
     explanation: str
     measures: Mapping[str, str]
+    charted: tuple[str, ...] = ()
 
 
 def groups(results: Results) -> list[Group]:
@@ -85,12 +86,14 @@ def groups(results: Results) -> list[Group]:
                 f"{dataset}: average precision",
                 f"In %. First the benchmark's own headline; then the AI-TOD protocol; {_MEANING}.",
                 {**official, f"{ours}/AP": "AP", f"{ours}/AP50": "AP50", **_bins(ours, "AP")},
+                (headline, f"{ours}/AP", f"{ours}/APvt", f"{ours}/APt"),
             ),
             Group(
                 f"{dataset}: all classes as one",
                 "The AI-TOD protocol, in %, whatever the class: the mean over classes gives rare "
                 "ones, which a small data set cannot measure, as much weight as the others.",
                 {f"{one}/AP": "AP", f"{one}/AP50": "AP50", **_bins(one, "AP")},
+                (f"{one}/AP", f"{one}/APt"),
             ),
             Group(
                 f"{dataset}: recall",
