@@ -10,7 +10,7 @@ find_python = for name in python3 python3.14 python3.13 python3.12 python3.11 py
 	done; echo python3
 PYTHON ?= $(shell $(find_python))
 
-.PHONY: help setup demo web test lint format clean
+.PHONY: help setup demo web bench test lint format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -33,6 +33,9 @@ web: setup ## serve a page to try a detector: the demo's, or WEB="--config-file 
 	@$(RUN) -c 'import gradio' 2>/dev/null || \
 		$(RUN) -m pip install --quiet --no-build-isolation --editable '.[web]'
 	@$(RUN) -m efpnbs_d2.tools.web $(WEB)
+
+bench: setup ## measure the speed against what is replaced: BENCH="--quick" takes minutes
+	@$(RUN) -m efpnbs_d2.tools.bench --output output/bench.json $(BENCH)
 
 test: lint ## run the linter, the type checker and all tests
 	$(RUN) -m mypy efpnbs_d2

@@ -11,12 +11,11 @@ import argparse
 import contextlib
 import io
 import json
-import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,8 @@ from efpnbs_d2.evaluation.files.ground_truth import read_ground_truth
 from efpnbs_d2.evaluation.files.results import read_results
 from efpnbs_d2.protocols import find_protocol
 
-from .memory import peak_memory
+from .bench_turns import take_turns, timed
+from .memory import in_fresh_process, peak_memory
 from .sample_boxes import Sizes, coco_truth, write_coco, write_visdrone
 
 # Images, objects, detections, classes; the first two are the published sets.
@@ -55,9 +55,7 @@ def measure_files(
         Seconds to read the annotations, to read the results, to evaluate, and of all; of all in
         processor time; the peak of resident memory in GB, libraries included.
     """
-    # A forked child would start with this process's memory.
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_measure_files, protocol, truth, results, images).result()
+    return in_fresh_process(_measure_files, protocol, truth, results, images)
 
 
 def _measure_files(
@@ -81,16 +79,21 @@ def _measure_files(
     }
 
 
-def compare(sizes: Sizes) -> dict[str, float]:
-    """Processor seconds to evaluate the same boxes by AI-TOD's protocol, once each.
+def measure(sizes: Sizes, rounds: int) -> dict[str, list[float]]:
+    """Processor seconds to evaluate the same boxes by AI-TOD's protocol, in each round.
 
     Returns:
         Ours for all numbers of the protocol; the libraries' for ``evaluate`` and ``accumulate``,
-        which leave out oLRP. The ratio is pycocotools' to ours.
+        which leave out oLRP.
     """
     protocol = find_protocol("aitod")
     truth, found = sizes.columns()
-    seconds = {"ours": _seconds(lambda: evaluate(protocol, truth, found, progress=False))}
+    # Of the processor: none uses more than one core, and other programs matter less.
+    contestants = {
+        "ours": timed(
+            lambda: evaluate(protocol, truth, found, progress=False), clock=time.process_time
+        )
+    }
     rows = np.column_stack((found.image, found.boxes, found.scores, found.category))
     for name, (dataset, evaluation) in _LIBRARIES.items():
         with contextlib.redirect_stdout(io.StringIO()):
@@ -98,18 +101,23 @@ def compare(sizes: Sizes) -> dict[str, float]:
             coco.dataset = coco_truth(truth)
             coco.createIndex()
             evaluator = evaluation(coco, coco.loadRes(rows), "bbox")
-            evaluator.params.maxDets = list(protocol.max_dets)
-            evaluator.params.areaRng = [[size.low, size.high] for size in protocol.size_ranges]
-            evaluator.params.areaRngLbl = [size.name for size in protocol.size_ranges]
-            seconds[name] = _seconds(evaluator.evaluate) + _seconds(evaluator.accumulate)
+        evaluator.params.maxDets = list(protocol.max_dets)
+        evaluator.params.areaRng = [[size.low, size.high] for size in protocol.size_ranges]
+        evaluator.params.areaRngLbl = [size.name for size in protocol.size_ranges]
+        contestants[name] = timed(partial(_by_library, evaluator), clock=time.process_time)
+    return take_turns(contestants, rounds, warm_up=0, label="evaluation")
+
+
+def _by_library(evaluator: Any) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluator.evaluate()
+        evaluator.accumulate()
+
+
+def compare(sizes: Sizes) -> dict[str, float]:
+    """What `measure` finds in one round, and under "ratio" pycocotools' seconds by ours."""
+    seconds = {name: rounds[0] for name, rounds in measure(sizes, rounds=1).items()}
     return seconds | {"ratio": seconds["pycocotools"] / seconds["ours"]}
-
-
-def _seconds(run: Callable[[], object]) -> float:
-    # Of the processor: none uses more than one core, and other programs matter less.
-    start = time.process_time()
-    run()
-    return time.process_time() - start
 
 
 def benchmark(scale: int) -> dict[str, Any]:

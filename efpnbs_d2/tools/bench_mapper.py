@@ -9,7 +9,7 @@ round of each. Every mapper puts out images of one size.
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from detectron2.structures import BoxMode
 from efpnbs_d2.data.augmentation import ObjectCrop, RandomScale
 from efpnbs_d2.data.copy_paste import TinyObjectCopyPaste
 from efpnbs_d2.data.mapper import TinyObjectMapper
+from efpnbs_d2.tools.bench_turns import take_turns, timed
 
 _WIDTH, _HEIGHT, _BOXES = 2000, 1500, 100
 
@@ -77,20 +78,23 @@ def mappers(size: int) -> dict[str, DatasetMapper]:
     }
 
 
-def benchmark(images: int, rounds: int, size: int) -> dict[str, float]:
-    """Images a second of processor time, by mapper."""
-    with tempfile.TemporaryDirectory() as folder:
-        records = write_images(Path(folder), images)
-        compared = mappers(size)
-        seconds = {name: float("inf") for name in compared}
-        for _ in range(rounds):
-            # In turn, so that a slower spell of the machine meets all of them.
-            for name, mapper in compared.items():
-                start = time.process_time()
-                for record in records:
-                    mapper(record)
-                seconds[name] = min(seconds[name], time.process_time() - start)
-    return {name: images / total for name, total in seconds.items()}
+def measure(images: int, rounds: int, size: int) -> dict[str, list[float]]:
+    """Processor seconds an image, by mapper, in each round."""
+
+    def over(records: list[dict[str, Any]], mapper: DatasetMapper) -> Callable[[], float]:
+        return timed(lambda: [mapper(record) for record in records], clock=time.process_time)
+
+    # One worker of a loader computes on one core.
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            records = write_images(Path(folder), images)
+            contestants = {name: over(records, mapper) for name, mapper in mappers(size).items()}
+            seconds = take_turns(contestants, rounds, label="mapper")
+    finally:
+        cv2.setNumThreads(threads)
+    return {name: [total / images for total in totals] for name, totals in seconds.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -102,9 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if min(options.images, options.rounds) < 1 or not 1 <= options.size <= _HEIGHT:
         parser.error(f"expected at least 1 image and round, and a --size of 1 to {_HEIGHT}")
-    # One worker of a loader computes on one core.
-    cv2.setNumThreads(1)
-    rates = benchmark(options.images, options.rounds, options.size)
+    seconds = measure(options.images, options.rounds, options.size)
+    rates = {name: 1 / min(rounds) for name, rounds in seconds.items()}
     resized, cropped = rates["stock, resized"], rates["stock, cropped"]
     print(f"{'':28}{'images/s':>10}{'/ resized':>12}{'/ cropped':>12}")
     for name, rate in rates.items():

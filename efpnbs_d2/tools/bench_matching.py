@@ -4,15 +4,13 @@
 
 The anchors are three a place on P2 to P6 of an image of 2,304 x 1,736 px. The objects are made up;
 VisDrone's fullest image has 902. Detectron2 matches 50: it compares all pairs at once, which would
-take some 20 GB for 900. Each case runs in a process of its own.
+take some 20 GB for 900. All take turns in one process; the memory of each is measured in a process
+of its own.
 """
 
 import argparse
 import json
-import multiprocessing
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
@@ -24,7 +22,8 @@ from torch import Tensor
 from efpnbs_d2.atomic import write_atomically
 from efpnbs_d2.modeling import HierarchicalAssigner, RankingAssigner, ThresholdAssigner
 from efpnbs_d2.modeling.assigners import Assigner
-from efpnbs_d2.tools.memory import peak_memory
+from efpnbs_d2.tools.bench_turns import take_turns, timed
+from efpnbs_d2.tools.memory import in_fresh_process, peak_memory_on
 
 # Width and height of the image, in px, that gives a million anchors.
 _SIZE = (2304, 1736)
@@ -32,6 +31,12 @@ _STRIDES = (4, 8, 16, 32, 64)
 _CROWD = 900
 _FEW = 50
 _THRESHOLDS, _LABELS = [0.3, 0.7], [0, -1, 1]
+_OURS = ("IoU thresholds", "NWD thresholds", "NWD ranking", "RFLA")
+
+# A rule, and the number of objects that it is given.
+Case = tuple[str, int]
+STOCK: Case = ("Detectron2, IoU", _FEW)
+CASES = [STOCK, *((name, objects) for name in _OURS for objects in (_FEW, _CROWD))]
 
 
 def detectron2_matching(gt_boxes: Boxes, priors: Boxes) -> tuple[Tensor, Tensor]:
@@ -52,59 +57,60 @@ def rule(name: str) -> Assigner:
     return rules[name]()
 
 
-def measure(
-    name: str, objects: int, scale: float, repeats: int, device: str
-) -> tuple[float, float]:
-    """Match made-up objects with the anchors of an image.
+def measure(scale: float, rounds: int, device: str) -> dict[Case, list[float]]:
+    """Match made-up objects with the anchors of an image by every rule, in turn.
 
     Args:
-        name: of a `rule`.
-        objects: how many.
         scale: of the image's sides, 1 for a million anchors.
-        repeats: the fastest of how many runs counts.
+        rounds: how often.
         device: "cpu" or "cuda".
 
     Returns:
-        Seconds, and the memory at the peak beyond what was in use before, in GB.
+        By case, the seconds of each round.
     """
+    contestants = {
+        f"{name}, {objects} objects": timed(_matching(name, objects, scale, device), device=device)
+        for name, objects in CASES
+    }
+    seconds = take_turns(contestants, rounds, label="matching")
+    return dict(zip(CASES, seconds.values(), strict=True))
+
+
+def extra_memory(name: str, objects: int, scale: float, device: str) -> float:
+    """Memory at the peak of one matching beyond what was in use before, in GB; arguments as above.
+
+    In a fresh process: a peak does not sink.
+    """
+    match = _matching(name, objects, scale, device)
+    before = peak_memory_on(device)
+    match()
+    return (peak_memory_on(device) - before) / 1e9
+
+
+def _matching(name: str, objects: int, scale: float, device: str) -> Callable[[], object]:
     gt_boxes, priors = _boxes(objects, scale, device)
     assign = rule(name)
-    before = _peak(device)
-    runs = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        _, labels = assign(gt_boxes, priors)
-        labels.sum().item()  # a GPU has finished then
-        runs.append(time.perf_counter() - start)
-    return min(runs), (_peak(device) - before) / 1e9
+    return lambda: assign(gt_boxes, priors)
 
 
 def benchmark(scale: float, repeats: int, device: str) -> list[dict[str, str | int | float]]:
-    """Measure every case in a fresh process.
+    """Measure every case.
 
     Returns:
-        For each case the rule, the number of objects, seconds, seconds in those of Detectron2 with
-        50 objects, and extra memory in GB.
+        For each case the rule, the number of objects, seconds of the fastest round, seconds in
+        those of Detectron2 with 50 objects, and extra memory in GB.
     """
-    ours = ["IoU thresholds", "NWD thresholds", "NWD ranking", "RFLA"]
-    cases = [("Detectron2, IoU", _FEW), *((name, n) for name in ours for n in (_FEW, _CROWD))]
-    found: list[dict[str, str | int | float]] = []
-    stock = 0.0
-    for name, objects in cases:
-        # A forked child would start with this process's memory
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            seconds, memory = pool.submit(measure, name, objects, scale, repeats, device).result()
-        stock = stock or seconds
-        found.append(
-            {
-                "rule": name,
-                "objects": objects,
-                "seconds": seconds,
-                "ratio": seconds / stock,
-                "extra_gb": memory,
-            }
-        )
-    return found
+    seconds = {case: min(rounds) for case, rounds in measure(scale, repeats, device).items()}
+    return [
+        {
+            "rule": name,
+            "objects": objects,
+            "seconds": seconds[name, objects],
+            "ratio": seconds[name, objects] / seconds[STOCK],
+            "extra_gb": in_fresh_process(extra_memory, name, objects, scale, device),
+        }
+        for name, objects in CASES
+    ]
 
 
 def _boxes(objects: int, scale: float, device: str) -> tuple[Boxes, Boxes]:
@@ -119,11 +125,6 @@ def _boxes(objects: int, scale: float, device: str) -> tuple[Boxes, Boxes]:
     size = torch.exp(torch.randn(objects, 2, generator=random) * 0.6 + 2.9)
     gt_boxes = Boxes(torch.cat([corner, corner + size], dim=1))
     return gt_boxes.to(device), Boxes.cat(generator(maps)).to(device)
-
-
-def _peak(device: str) -> int:
-    """The most memory in use so far, in bytes: the process's, or what tensors hold on a GPU."""
-    return torch.cuda.max_memory_allocated() if device == "cuda" else peak_memory()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -28,6 +28,7 @@ from ..inference.batch import BatchPredictor
 from ..inference.predictors import predictor_config
 from ..inference.tiled import TiledPredictor
 from ..tile_corners import OVERLAP, TILE, tile_corners
+from .bench_turns import take_turns, wait_for
 
 # How many boxes came out, and in how many seconds of the clock and of the processor.
 Run = tuple[int, float, float]
@@ -114,7 +115,7 @@ class Task:
             def measured(*args: Any, **options: Any) -> Any:
                 start = time.perf_counter()
                 result = function(*args, **options)
-                _wait_for_device()
+                wait_for(self.predictor.cfg.MODEL.DEVICE)
                 seconds[stage] += time.perf_counter() - start
                 return result
 
@@ -133,28 +134,21 @@ class Task:
         return {**seconds, "rest": total - sum(seconds.values())}
 
 
-def measure(contestants: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[Run]]:
-    """Let all take turns, so that a slower spell of the machine meets all of them.
+def measure(task: Task, rounds: int) -> dict[str, list[Run]]:
+    """Let all contestants take turns; by name, one run a round."""
+    device = task.predictor.cfg.MODEL.DEVICE
 
-    Returns:
-        By name, one run a round; a round before the first is not counted.
-    """
-    runs: dict[str, list[Run]] = {name: [] for name in contestants}
-    for number in range(rounds + 1):
-        names = list(contestants)
-        for name in names[number % len(names) :] + names[: number % len(names)]:
+    def clocked(contestant: Callable[[], int]) -> Callable[[], Run]:
+        def run() -> Run:
             wall, processor = time.perf_counter(), time.process_time()
-            boxes = contestants[name]()
-            _wait_for_device()
-            run = boxes, time.perf_counter() - wall, time.process_time() - processor
-            if number:
-                runs[name].append(run)
-    return runs
+            boxes = contestant()
+            wait_for(device)
+            return boxes, time.perf_counter() - wall, time.process_time() - processor
 
+        return run
 
-def _wait_for_device() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    contestants = {name: clocked(run) for name, run in task.contestants().items()}
+    return take_turns(contestants, rounds, label="tiled inference")
 
 
 def detector(config_file: str, weights: str | None, overrides: Sequence[str]) -> DefaultPredictor:
@@ -215,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{windows} windows of {TILE[1]} x {TILE[0]} px on {predictor.cfg.MODEL.DEVICE}, "
         f"{torch.get_num_threads()} threads, batches of {options.batch_size}"
     )
-    print_table(measure(task.contestants(), options.rounds), windows)
+    print_table(measure(task, options.rounds), windows)
     for stage, seconds in task.stages().items():
         print(f"{stage:16}{seconds / windows * 1000:9.2f} ms a window")
     return 0

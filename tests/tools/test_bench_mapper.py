@@ -1,5 +1,8 @@
 """The benchmark of the mapper compares like with like."""
 
+import itertools
+
+import cv2
 import pytest
 
 from efpnbs_d2.tools import bench_mapper
@@ -15,3 +18,13 @@ def test_bad_sizes_are_refused(capsys):
     with pytest.raises(SystemExit) as stopped:
         bench_mapper.main(["--size", "9000"])
     assert stopped.value.code == 2 and "--size" in capsys.readouterr().err
+
+
+def test_seconds_are_of_an_image_and_threads_are_given_back(monkeypatch):
+    """Two images a round, a clock that goes on by 3 s between two looks at it."""
+    monkeypatch.setattr(bench_mapper, "write_images", lambda folder, count: [None] * count)
+    monkeypatch.setattr(bench_mapper, "mappers", lambda size: {"a": lambda record: None})
+    monkeypatch.setattr(bench_mapper.time, "process_time", itertools.count(0, 3).__next__)
+    threads = cv2.getNumThreads()
+    assert bench_mapper.measure(images=2, rounds=2, size=8) == {"a": [1.5, 1.5]}
+    assert cv2.getNumThreads() == threads

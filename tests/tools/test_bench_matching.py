@@ -9,7 +9,7 @@ from efpnbs_d2.tools import bench_matching
 
 def test_prints_and_writes_a_line_per_case(capsys, tmp_path, monkeypatch):
     """In this process: a fresh one for each case would load the libraries nine times."""
-    monkeypatch.setattr(bench_matching, "ProcessPoolExecutor", _SameProcess)
+    monkeypatch.setattr(bench_matching, "in_fresh_process", lambda function, *args: function(*args))
     output = tmp_path / "matching.json"
     bench_matching.main(["--scale", "0.05", "--repeats", "1", "--output", str(output)])
     lines = capsys.readouterr().out.splitlines()
@@ -19,21 +19,6 @@ def test_prints_and_writes_a_line_per_case(capsys, tmp_path, monkeypatch):
     for line, case in zip(lines[1:], written, strict=True):
         assert line.startswith(case["rule"])
         assert case["seconds"] > 0 and case["extra_gb"] >= 0
-
-
-class _SameProcess:
-    def __init__(self, *_):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def submit(self, function, *arguments):
-        self.result = lambda: function(*arguments)
-        return self
 
 
 @pytest.mark.parametrize("wrong", [["--scale", "0"], ["--repeats", "0"], ["--device", "tpu"]])

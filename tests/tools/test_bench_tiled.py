@@ -29,14 +29,14 @@ def test_prints_a_line_for_each_and_where_the_time_goes(tmp_path, capsys, monkey
     assert seconds["model"] > 0
 
 
-def test_all_take_turns_first(monkeypatch):
-    """The first round, which pays for warming up, is not counted."""
-    order = []
-    contestants = {name: lambda name=name: order.append(name) or 7 for name in "ab"}
-    runs = bench_tiled.measure(contestants, rounds=2)
-    assert "".join(order) == "ab" + "ba" + "ab"
-    assert [len(measured) for measured in runs.values()] == [2, 2]
-    assert runs["a"][0][0] == 7
+def test_runs_hold_boxes_and_seconds(small_yacs, monkeypatch):
+    cfg = small_yacs("MODEL.DEVICE=cpu")
+    task = bench_tiled.Task(bench_tiled.DefaultPredictor(cfg), np.zeros((8, 8, 3), np.uint8), 1)
+    monkeypatch.setattr(bench_tiled.Task, "contestants", lambda self: {"a": lambda: 7})
+    wall, processor = iter([1.0, 3.0] * 3), iter([1.0, 2.0] * 3)
+    monkeypatch.setattr(bench_tiled.time, "perf_counter", lambda: next(wall))
+    monkeypatch.setattr(bench_tiled.time, "process_time", lambda: next(processor))
+    assert bench_tiled.measure(task, rounds=2) == {"a": [(7, 2.0, 1.0)] * 2}
 
 
 def test_the_same_windows_and_boxes_as_sahi(small_yacs):

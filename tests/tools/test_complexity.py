@@ -1,12 +1,19 @@
-"""The comparison with the stock FPN: counts by hand, timing on a clock of ours, the command."""
+"""The comparison with the stock FPN: counts by hand, the command."""
 
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from detectron2.modeling import GeneralizedRCNN
 
 from efpnbs_d2.tools import complexity
+from efpnbs_d2.tools.bench_detectors import EFPN_BS, FPN, Setting
+
+
+def pair(depth: int) -> list[GeneralizedRCNN]:
+    detectors = Setting(depth, (320, 320), 1, "cpu").build([FPN, EFPN_BS])
+    return [detector.eval() for detector in detectors.values()]
 
 
 def test_default_configuration_is_within_the_flops_budget() -> None:
@@ -17,7 +24,7 @@ def test_default_configuration_is_within_the_flops_budget() -> None:
     """
     cem = 25**2 * (512 * 64 + 25 * 64 + 64 * 64 + 3 * 64 * 256)
     fbsm = (200**2 + 100**2 + 50**2) * (256 * 32 + 9 * 32 + 32)
-    stock, enhanced = complexity.build_pair(depth=50, device="cpu")
+    stock, enhanced = pair(depth=50)
     image = torch.rand(3, 800, 800) * 255
     with torch.no_grad():
         before = complexity.count_flops(stock, image)
@@ -31,7 +38,7 @@ def test_default_configuration_is_within_the_flops_budget() -> None:
 
 @torch.no_grad()
 def test_box_head_has_its_full_number_of_proposals() -> None:
-    stock, _ = complexity.build_pair(depth=18, device="cpu")
+    stock, _ = pair(depth=18)
     images = stock.preprocess_image([{"image": torch.rand(3, 320, 320) * 255}])
     proposals, _ = stock.proposal_generator(images, stock.backbone(images.tensor), None)
     assert len(proposals[0]) == stock.proposal_generator.post_nms_topk[False]
@@ -39,31 +46,10 @@ def test_box_head_has_its_full_number_of_proposals() -> None:
 
 @pytest.mark.parametrize("depth", [18, 50])
 def test_both_detectors_have_the_same_weights(depth: int) -> None:
-    stock, enhanced = complexity.build_pair(depth, "cpu")
+    stock, enhanced = pair(depth)
     parameters = enhanced.state_dict()
     assert all(torch.equal(value, parameters[name]) for name, value in stock.state_dict().items())
     assert type(enhanced.backbone).__name__ == "EFPNBS"
-
-
-def test_latencies_are_compared_in_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine that slows down from 1 to 8 times as the calls go on, their ratio stays 1.5."""
-    clock, order = [0.0], []
-    monkeypatch.setattr(complexity.time, "perf_counter", lambda: clock[0])
-
-    def call(name: str, seconds: float) -> None:
-        order.append(name)
-        pair = max(0, len(order) - 5) // 2  # after two warm-up runs of each
-        clock[0] += seconds * 2**pair
-
-    result = complexity.paired_latency(lambda: call("stock", 2), lambda: call("ours", 3), repeats=4)
-    assert order[4:] == ["stock", "ours", "ours", "stock"] * 2
-    assert result == {
-        "stock": 6,  # the median of 2, 4, 8, 16
-        "enhanced": 9,
-        "ratio": 1.5,
-        "ratio_quartile_1": 1.5,
-        "ratio_quartile_3": 1.5,
-    }
 
 
 def test_command_prints_a_table_and_writes_json(
@@ -72,17 +58,18 @@ def test_command_prints_a_table_and_writes_json(
     output = tmp_path / "new" / "complexity.json"
     options = "--size 32 64 --depth 18 --repeats 2 --device cpu --output".split()
     complexity.main([*options, str(output)])
-    result = json.loads(output.read_text())
+    result = json.loads(output.read_text())["measurements"]
     table = capsys.readouterr().out
     assert "R18, 32x64 px, cpu" in table
-    for quantity in ("flops", "latency"):
+    for quantity, runs in (("FLOPs", 1), ("inference", 2)):
         for part in ("detector", "backbone"):
-            values = result[quantity][part]
-            assert values["ratio"] > 0
-            assert f"{part} {quantity}" in table
-            assert f"{values['ratio']:.4f}" in table
-    flops = result["flops"]["backbone"]
-    assert flops["ratio"] == flops["enhanced"] / flops["stock"]
+            stock, enhanced, ratio = (
+                result[f"{part} {quantity}: {name}"] for name in (FPN, EFPN_BS, "E-FPN-BS / FPN")
+            )
+            assert stock["median"] > 0 and stock["n"] == enhanced["n"] == runs
+            assert f"{part} {quantity}: E-FPN-BS / FPN" in table
+            if quantity == "FLOPs":
+                assert ratio["median"] == enhanced["median"] / stock["median"] > 1
 
 
 @pytest.mark.parametrize("options", [["--repeats", "1"], ["--size", "0", "8"], ["--depth", "7"]])

@@ -1,11 +1,12 @@
 """The peak of this program, from both of the places that tell it."""
 
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from efpnbs_d2.tools.memory import peak_memory
+from efpnbs_d2.tools.memory import in_fresh_process, peak_memory, peak_memory_on
 
 
 def test_the_systems_count_agrees_whatever_its_unit(monkeypatch):
@@ -18,3 +19,10 @@ def test_the_systems_count_agrees_whatever_its_unit(monkeypatch):
     assert counted >= 0.99 * told
     monkeypatch.setattr(sys, "platform", "darwin")
     assert peak_memory() * 1024 >= counted
+
+
+def test_a_fresh_process_has_another_peak():
+    """Without this one's array, and with an identity of its own."""
+    array = np.ones(2**28, np.uint8)
+    assert in_fresh_process(os.getpid) != os.getpid()
+    assert in_fresh_process(peak_memory_on, "cpu") + len(array) / 2 < peak_memory_on("cpu")
