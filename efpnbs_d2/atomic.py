@@ -21,20 +21,32 @@ def write_atomically(target: Path, write: Callable[[BinaryIO], object]) -> None:
         os.replace(temporary, target)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        # torch.save turns a failed write into a RuntimeError of its zip writer.
-        if not isinstance(error, (OSError, RuntimeError)):
+        cause = os_error_behind(error)
+        if cause is None:
             raise
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise OSError(
-            f"could not write {target}: {reason}; free disk space or choose another output folder"
+            f"could not write {target}: {cause.strerror or cause}; free disk space or choose "
+            "another output folder"
         ) from error
 
 
+def os_error_behind(error: BaseException | None) -> OSError | None:
+    """The `OSError` that led to `error`: torch.save hides it behind one of its zip writer."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files in `folder` of writers that were killed."""
+    """Delete the temporary files in `folder` of writers that were killed.
+
+    Call it before this process writes: a container that starts again has the process id it had.
+    """
     for temporary in folder.glob(".*.tmp"):
         process = temporary.name.split(".")[-2]
-        if process.isdecimal() and not _is_running(int(process)):
+        if not process.isdecimal():
+            continue
+        if int(process) == os.getpid() or not _is_running(int(process)):
             temporary.unlink(missing_ok=True)
 
 

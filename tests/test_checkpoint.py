@@ -1,13 +1,16 @@
 """Checkpoints are whole or absent, and another model's weights are refused."""
 
 import errno
+import os
 import pickle
+import subprocess
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from efpnbs_d2.atomic import write_atomically
+from efpnbs_d2.atomic import remove_leftovers, write_atomically
 from efpnbs_d2.checkpoint import CARD_KEY, Checkpointer, read_card, update_card
 from efpnbs_d2.engine.recipe import LazyRecipe
 
@@ -27,6 +30,34 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path, monkeypatch):
     assert (tmp_path / "model_0000001.pth").read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["last_checkpoint", "model_0000001.pth"]
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000001.pth"
+
+
+def test_the_reason_is_not_lost_in_the_words_of_the_zip_writer(tmp_path):
+    full = SimpleNamespace(write=_disk_full, flush=lambda: None)
+    with pytest.raises(OSError, match="model.pth: No space left on device; free disk space"):
+        # torch.save answers with a RuntimeError about positions in the file.
+        write_atomically(tmp_path / "model.pth", lambda _: torch.save({"w": torch.zeros(9)}, full))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_stay_what_they_are(tmp_path):
+    def broken(file):
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        write_atomically(tmp_path / "model.pth", broken)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_of_writers_that_are_gone_are_removed(tmp_path):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    parts = {pid: tmp_path / f".model.pth.{pid}.tmp" for pid in (gone.pid, os.getpid(), 1)}
+    for path in [*parts.values(), tmp_path / ".mine.tmp", tmp_path / "model.pth"]:
+        path.touch()
+    remove_leftovers(tmp_path)
+    # Process 1 runs; this one has just started, so a part of its number is of one before it.
+    assert {p.name for p in tmp_path.iterdir()} == {parts[1].name, ".mine.tmp", "model.pth"}
 
 
 def test_a_write_that_stops_half_way_is_not_seen(tmp_path):

@@ -3,7 +3,9 @@
 import argparse
 import difflib
 import logging
+import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..atomic import write_atomically
 from ..config import add_efpnbs_config
-from .distributed import lost_peers_explained, process_group, started_by_torchrun
+from .distributed import process_group, started_by_torchrun
+from .lost_processes import explain_lost_process, lost_processes_explained
+from .preemption import EXIT_CODE
 from .recipe import LazyRecipe, Recipe, YacsRecipe
 from .run import evaluate_checkpoint, train
 
@@ -47,15 +51,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             with process_group():
                 _run(args)
         else:
-            launch(
-                _run,
-                args.num_gpus,
-                num_machines=args.num_machines,
-                machine_rank=args.machine_rank,
-                dist_url=args.dist_url,
-                args=(args,),
-            )
+            _launch(args)
     except torch.multiprocessing.ProcessExitedException as error:
+        if error.exit_code in (EXIT_CODE, -signal.SIGTERM):
+            sys.exit(EXIT_CODE)
         _exit(f"{error}; its training stops, and --resume continues from the last checkpoint")
     except (torch.multiprocessing.ProcessRaisedException, *USER_ERRORS) as error:
         if os.environ.get("EFPNBS_TRACEBACK"):
@@ -138,15 +137,35 @@ def _did_you_mean(key: str, known: Sequence[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+def _launch(args: argparse.Namespace) -> None:
+    """Run in this process, or in several that Detectron2 starts and that get this one's SIGTERM."""
+    if args.num_gpus > 1:
+        signal.signal(signal.SIGTERM, _terminate_children)
+    launch(
+        _run,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )
+
+
+def _terminate_children(*_: Any) -> None:
+    for process in multiprocessing.active_children():
+        process.terminate()
+
+
 def _run(args: argparse.Namespace) -> None:
     cfg = load_config(args.config_file, args.opts)
     output_dir = cfg.train.output_dir if isinstance(cfg, DictConfig) else cfg.OUTPUT_DIR
     _require_space(Path(output_dir))
     default_setup(cfg, args)
+    logging.raiseExceptions = False  # else a full disk turns every line of the log to a traceback
     logging.getLogger("detectron2.engine.train_loop").addFilter(_without_users_traceback)
     setup_logger(output_dir, distributed_rank=comm.get_rank(), name="efpnbs_d2")
     recipe: Recipe = LazyRecipe(cfg) if isinstance(cfg, DictConfig) else YacsRecipe(cfg)
-    with lost_peers_explained():
+    with lost_processes_explained():
         if args.eval_only:
             evaluate_checkpoint(recipe, resume=args.resume)
         else:
@@ -164,7 +183,8 @@ def _require_space(output_dir: Path) -> None:
 
 def _without_users_traceback(record: logging.LogRecord) -> bool:
     """Log filter: Detectron2's trainer logs a traceback for a mistake that ends in a sentence."""
-    return not (record.exc_info and isinstance(record.exc_info[1], USER_ERRORS))
+    error = record.exc_info[1] if record.exc_info else None
+    return error is None or not (isinstance(error, USER_ERRORS) or explain_lost_process(error))
 
 
 def _text(error: BaseException) -> str:

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from detectron2.engine.launch import DEFAULT_TIMEOUT
 from detectron2.utils import comm
+from torch import nn
 
 
 def started_by_torchrun() -> bool:
@@ -39,24 +40,12 @@ def process_group() -> Iterator[None]:
         dist.destroy_process_group()
 
 
-@contextlib.contextmanager
-def lost_peers_explained() -> Iterator[None]:
-    """Turn the errors of collective operations into a sentence.
+def share_buffers(model: nn.Module) -> None:
+    """Give every process the buffers of the first one, which are those that checkpoints hold.
 
-    Raises:
-        ConnectionError: another process of this run is gone.
+    Each process keeps BatchNorm statistics of its own images: without this, the processes that
+    share an evaluation would evaluate different models.
     """
-    try:
-        yield
-    except RuntimeError as error:
-        if not _is_of_communication(error):
-            raise
-        raise ConnectionError(
-            f"process {comm.get_rank()} lost another process of this run (killed, or stopped by an "
-            "error of its own, which it reports itself); --resume continues from the last "
-            "checkpoint"
-        ) from error
-
-
-def _is_of_communication(error: RuntimeError) -> bool:
-    return isinstance(error, dist.DistError) or "gloo/" in str(error)
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)

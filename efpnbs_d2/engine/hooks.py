@@ -1,19 +1,15 @@
 """What happens around the training steps beside Detectron2's own hooks."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from detectron2.data.detection_utils import convert_image_to_rgb
-from detectron2.engine import HookBase, hooks
+from detectron2.engine import HookBase
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..atomic import write_atomically
-from ..checkpoint import Checkpointer
 from ..inference.drawing import draw_detections
 
 
@@ -47,41 +43,6 @@ class WeightAverage(HookBase):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.averaged.load_state_dict(state_dict)
-
-
-class BestCheckpointer(hooks.BestCheckpointer):
-    """Detectron2's, remembering the best value across `--resume`.
-
-    The value stands in a file beside `model_best`: the state in a checkpoint was saved before the
-    evaluation of its own iteration.
-    """
-
-    def __init__(self, eval_period: int, checkpointer: Checkpointer, val_metric: str):
-        """
-        Args:
-            eval_period: iterations between evaluations, as of `EvalHook`.
-            checkpointer: saves the evaluated model.
-            val_metric: the metric whose largest value is the best, e.g. "bbox/AP".
-        """
-        super().__init__(eval_period, checkpointer, val_metric)
-        self._record = Path(checkpointer.save_dir, "model_best.json")
-
-    def before_train(self) -> None:
-        if self.trainer.start_iter > 0 and self._record.is_file():
-            record = json.loads(self._record.read_text())
-            if record["metric"] == self._val_metric:
-                self.best_metric, self.best_iter = record["value"], record["iteration"]
-
-    def _best_checking(self) -> None:
-        before = self.best_iter
-        super()._best_checking()
-        if self.best_iter != before:
-            record = {
-                "metric": self._val_metric,
-                "value": self.best_metric,
-                "iteration": self.best_iter,
-            }
-            write_atomically(self._record, lambda file: file.write(json.dumps(record).encode()))
 
 
 class PredictionPreview(HookBase):

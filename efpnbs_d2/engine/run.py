@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.engine import HookBase, create_ddp_model, default_writers, hooks
+from detectron2.engine import HookBase, create_ddp_model, hooks
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.utils import comm
@@ -17,7 +17,11 @@ from ..atomic import remove_leftovers
 from ..checkpoint import Checkpointer
 from ..data import class_names
 from ..evaluation.evaluator import ProtocolEvaluator
-from .hooks import BestCheckpointer, PredictionPreview, WeightAverage
+from .checkpoint_hooks import BestCheckpointer, Evaluation, PeriodicCheckpointer
+from .distributed import share_buffers
+from .hooks import PredictionPreview, WeightAverage
+from .metrics_writer import MetricsWriter
+from .preemption import StopAfterStep, stopping_on_sigterm
 from .recipe import Recipe
 from .trainer import TinyTrainer
 
@@ -40,7 +44,9 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     Raises:
         ValueError, FileNotFoundError: classes, weights or data do not fit the config.
         FloatingPointError: a loss became NaN or infinite.
-        OSError: a checkpoint could not be written, a data-loading process was killed.
+        OSError: a checkpoint or the metrics could not be written.
+        RuntimeError: another process of the run was killed; `lost_processes_explained` words it.
+        SystemExit: SIGTERM ended the run; a checkpoint holds its state.
     """
     options = recipe.options
     card = describe(recipe)
@@ -73,10 +79,11 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
         trainer=trainer,
     )
     results: dict[str, Any] = {}
-    trainer.register_hooks(_build_hooks(recipe, model, optimizer, checkpointer, results))
+    trainer.register_hooks(_build_hooks(recipe, model, optimizer, checkpointer, results, resume))
     checkpointer.resume_or_load(options.init_checkpoint, resume=resume)
-    resumed = resume and checkpointer.has_checkpoint()
-    trainer.train(trainer.iter + 1 if resumed else 0, options.max_iter)
+    with stopping_on_sigterm(trainer):
+        start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
+        trainer.train(start, options.max_iter)
     return results
 
 
@@ -86,6 +93,7 @@ def _build_hooks(
     optimizer: torch.optim.Optimizer,
     checkpointer: Checkpointer,
     results: dict[str, Any],
+    resume: bool,
 ) -> list[HookBase]:
     """Everything around the steps, in the order it has to run; `results` gets the last metrics."""
     options, period = recipe.options, recipe.options.eval_period
@@ -96,31 +104,34 @@ def _build_hooks(
     check_best_metric(options.best_metric, evaluators)
 
     def evaluate_now() -> dict[str, Any]:
+        share_buffers(evaluated)
         results.clear()
         results.update(evaluate(recipe, evaluated, evaluators))
         return results
 
     schedule = hooks.LRScheduler(scheduler=recipe.build_lr_scheduler(optimizer))
     every_process = [hooks.IterationTimer(), schedule, *([average] if average else [])]
-    evaluation = hooks.EvalHook(period, evaluate_now)
+    evaluation = Evaluation(period, evaluate_now, options.output_dir)
     if not comm.is_main_process():
-        return [*every_process, evaluation]
+        return [*every_process, StopAfterStep(), evaluation]
 
     best = Checkpointer(evaluated, options.output_dir, card=checkpointer.card, tag_last=False)
     return [
         *every_process,
-        hooks.PeriodicCheckpointer(
-            checkpointer, options.checkpoint_period, max_to_keep=options.checkpoints_kept
+        PeriodicCheckpointer(
+            checkpointer,
+            options.checkpoint_period,
+            kept=options.checkpoints_kept,
+            eval_period=period,
         ),
+        StopAfterStep(),
         PredictionPreview(
             period, evaluated, _preview_samples(recipe), checkpointer.card["class_names"]
         ),
         evaluation,
         BestCheckpointer(period, best, options.best_metric),
         # Last, so that the metrics of the hooks before it are written.
-        hooks.PeriodicWriter(
-            default_writers(options.output_dir, options.max_iter), period=options.log_period
-        ),
+        MetricsWriter(options.output_dir, options.log_period, resume=resume),
     ]
 
 

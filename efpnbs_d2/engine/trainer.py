@@ -11,6 +11,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..data.train_loader import STEP_STREAM, TrainLoader, seed_at
+from .preemption import shielding_from_sigterm
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class TinyTrainer(SimpleTrainer):
             ValueError: an unknown `amp_dtype`, `accumulation` below 1.
         """
         super().__init__(model, data_loader, optimizer)
+        self._data_loader_iter_obj: Any = None
         if accumulation < 1:
             raise ValueError(f"a step takes at least one batch, got accumulation {accumulation}")
         if amp_dtype not in (None, "float16", "bfloat16"):
@@ -61,6 +63,9 @@ class TinyTrainer(SimpleTrainer):
         self.amp_dtype = getattr(torch, amp_dtype) if amp_dtype else None
         self.seed, self.accumulation, self.clip_grad_norm = seed, accumulation, clip_grad_norm
         self.device = next(model.parameters()).device
+        # Whether this process was asked to stop; whether all agreed to after the present step;
+        # whether a checkpoint holds the present state, so that nothing is lost by leaving.
+        self.stop_requested = self.stopping = self.at_rest = False
         self.grad_scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.amp_dtype == torch.float16
         )
@@ -80,13 +85,19 @@ class TinyTrainer(SimpleTrainer):
             )
         super().before_train()
 
+    @property
+    def _data_loader_iter(self) -> Any:
+        if self._data_loader_iter_obj is None:
+            with shielding_from_sigterm():  # it may start processes
+                self._data_loader_iter_obj = iter(self.data_loader)
+        return self._data_loader_iter_obj
+
     def run_step(self) -> None:
         """Forward and backward passes, and one optimiser step.
 
         Raises:
             FloatingPointError: a loss, the gradient or the RPN's predictions are NaN or infinite;
                 names the iteration, the losses and the image files, before any weight has changed.
-            ChildProcessError: a data-loading worker was killed.
         """
         assert self.model.training, "the model was switched to evaluation during training"
         self.optimizer.zero_grad()
@@ -95,7 +106,7 @@ class TinyTrainer(SimpleTrainer):
         data_time = 0.0
         for part in range(self.accumulation):
             start = time.perf_counter()
-            batch = self._next_batch()
+            batch = next(self._data_loader_iter)
             data_time += time.perf_counter() - start
             images += batch
             torch.manual_seed(seed_at(self.seed, STEP_STREAM, self.iter, part, comm.get_rank()))
@@ -111,19 +122,6 @@ class TinyTrainer(SimpleTrainer):
         self._write_metrics(total, data_time)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
-
-    def _next_batch(self) -> Batch:
-        try:
-            return next(self._data_loader_iter)
-        except RuntimeError as error:
-            # PyTorch's words for a worker that did not even get to say what is wrong.
-            if "DataLoader worker (pid" not in str(error):
-                raise
-            raise ChildProcessError(
-                f"training stopped at iteration {self.iter}: a data-loading process was killed, "
-                "most often for want of memory; lower dataloader.train.num_workers (yacs: "
-                "DATALOADER.NUM_WORKERS), then --resume"
-            ) from error
 
     def _gradients_exchanged(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
         """Let processes exchange gradients once a step, in its last backward pass."""
@@ -160,11 +158,14 @@ class TinyTrainer(SimpleTrainer):
         self, losses: dict[str, torch.Tensor], total: torch.Tensor, batch: Batch
     ) -> None:
         finite = torch.isfinite(total.detach())
-        everywhere = finite.float()
+        # 0: not finite, 1: asked to stop after this step, 2: goes on. All processes take the
+        # smallest: one that stopped alone would leave the others waiting for it.
+        state = finite.float() * (1 if self.stop_requested else 2)
         if comm.get_world_size() > 1:
-            # All processes stop together: one alone would leave the others waiting for it.
-            torch.distributed.all_reduce(everywhere, op=torch.distributed.ReduceOp.MIN)
-        if everywhere.item() == 1:
+            torch.distributed.all_reduce(state, op=torch.distributed.ReduceOp.MIN)
+        agreed = state.item()
+        self.stopping = agreed == 1
+        if agreed > 0:
             return
         if finite:
             raise FloatingPointError(

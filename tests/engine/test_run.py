@@ -1,15 +1,18 @@
 """A recipe trains, evaluates, resumes and predicts, in both config systems."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
 import pytest
 import torch
+from detectron2.data import DatasetCatalog
 from detectron2.engine import DefaultPredictor
 
 from efpnbs_d2.engine.recipe import LazyRecipe, YacsRecipe
 from efpnbs_d2.engine.run import evaluate_checkpoint, train
+from efpnbs_d2.evaluation.evaluator import ProtocolEvaluator
 from efpnbs_d2.inference.predictors import predictor_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -54,20 +57,24 @@ def test_evaluation_of_a_checkpoint_repeats_the_training_runs(scenes, small_lazy
     assert again["bbox"] == pytest.approx(trained["bbox"], nan_ok=True)
 
 
-def test_default_predictor_gives_the_lazy_models_detections(scenes, small_lazy, tmp_path):
-    recipe = LazyRecipe(small_lazy("model.roi_heads.box_predictor.test_score_thresh=0.0"))
-    train(recipe)
-    weights = tmp_path / "lazy/model_final.pth"
-    yaml = tmp_path / "small.yaml"
-    yaml.write_text(
+def _small_yaml(folder):
+    """The yacs twin of `small_lazy`."""
+    path = folder / "small.yaml"
+    path.write_text(
         f"_BASE_: {CONFIGS}/yacs/tinyscenes-EFPNBS-R18.yaml\n"
         "MODEL:\n  FPN: {OUT_CHANNELS: 16}\n"
         "  RPN: {POST_NMS_TOPK_TEST: 50}\n"
         "  ROI_BOX_HEAD: {NUM_FC: 1, FC_DIM: 32}\n"
         "  ROI_HEADS: {SCORE_THRESH_TEST: 0.0}\n"
     )
-    cfg = predictor_config(yaml, weights)
-    predictor = DefaultPredictor(cfg)
+    return path
+
+
+def test_default_predictor_gives_the_lazy_models_detections(scenes, small_lazy, tmp_path):
+    recipe = LazyRecipe(small_lazy("model.roi_heads.box_predictor.test_score_thresh=0.0"))
+    train(recipe)
+    weights = tmp_path / "lazy/model_final.pth"
+    predictor = DefaultPredictor(predictor_config(_small_yaml(tmp_path), weights))
     assert predictor.metadata.thing_classes[0] == "airplane"
 
     image = cv2.imread(str(next((scenes / "tinyscenes/images/val").glob("*.png"))))
@@ -92,6 +99,45 @@ def test_the_averaged_weights_are_evaluated_and_saved_as_best(scenes, small_lazy
     key = "backbone.fpn_output2.weight"
     assert torch.equal(best[key], average[f"module.{key}"])
     assert not torch.equal(best[key], last["model"][key])
+
+
+def test_default_predictor_reproduces_the_ap_of_the_best_weights(
+    scenes, small_lazy, tmp_path, monkeypatch
+):
+    recipe = LazyRecipe(
+        small_lazy(
+            "model.roi_heads.box_predictor.test_score_thresh=0.0",
+            "train.ema.enabled=True",
+            "train.ema.decay=0.5",
+        )
+    )
+    train(recipe)
+    # A detector after two steps hits no object, so four that it finds in each image become the
+    # truth; the same run again, with other truth to be evaluated by, finds the same.
+    found = json.loads(next(tmp_path.glob("lazy/inference/*/*_results.json")).read_text())
+    shutil.copytree(scenes, tmp_path / "datasets")
+    path = tmp_path / "datasets/tinyscenes/annotations/val.json"
+    truth = json.loads(path.read_text())
+    truth["annotations"] = [
+        {**f, "iscrowd": 0, "area": f["bbox"][2] * f["bbox"][3]}
+        for image in truth["images"]
+        for f in [f for f in found if f["image_id"] == image["id"]][:12:3]
+    ]
+    for number, annotation in enumerate(truth["annotations"]):
+        annotation["id"] = number + 1
+    path.write_text(json.dumps(truth))
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "datasets"))
+    train(recipe)
+    best = json.loads((tmp_path / "lazy/model_best.json").read_text())
+    assert best["metric"] == "bbox/AP" and 1 < best["value"] < 100
+
+    weights = tmp_path / "lazy/model_best.pth"
+    predictor = DefaultPredictor(predictor_config(_small_yaml(tmp_path), weights))
+    evaluator = ProtocolEvaluator("tinyscenes_val")
+    evaluator.reset()
+    for record in DatasetCatalog.get("tinyscenes_val"):
+        evaluator.process([record], [predictor(cv2.imread(record["file_name"]))])
+    assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(best["value"], abs=1e-9)
 
 
 def test_classes_that_do_not_fit_the_data_are_refused(scenes, small_lazy):
