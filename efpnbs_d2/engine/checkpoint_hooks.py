@@ -111,7 +111,8 @@ class BestCheckpointer(hooks.BestCheckpointer):
             "metric": self._val_metric,
             "value": self.best_metric,
             "iteration": self.best_iter,
-            "evaluated": self.trainer.storage.iter + 1,
+            # After the last step, the storage is one iteration further.
+            "evaluated": min(self.trainer.storage.iter + 1, self.trainer.max_iter),
         }
         write_atomically(self._record, lambda file: file.write(json.dumps(record).encode()))
 

@@ -14,7 +14,9 @@ def _best(folder, value, start):
     best = BestCheckpointer(1, Checkpointer(nn.Linear(1, 1), str(folder)), "bbox/AP")
     measured = {}
     best.trainer = SimpleNamespace(
-        start_iter=start, storage=SimpleNamespace(latest=lambda: measured, iter=start)
+        start_iter=start,
+        max_iter=900,
+        storage=SimpleNamespace(latest=lambda: measured, iter=start),
     )
     best.before_train()
     measured["bbox/AP"] = value, start

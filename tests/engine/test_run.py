@@ -111,6 +111,7 @@ def test_default_predictor_reproduces_the_ap_of_the_best_weights(
             "train.ema.decay=0.5",
         )
     )
+    torch.manual_seed(0)
     train(recipe)
     # A detector after two steps hits no object, so four that it finds in each image become the
     # truth; the same run again, with other truth to be evaluated by, finds the same.
@@ -127,9 +128,10 @@ def test_default_predictor_reproduces_the_ap_of_the_best_weights(
         annotation["id"] = number + 1
     path.write_text(json.dumps(truth))
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "datasets"))
+    torch.manual_seed(0)
     train(recipe)
     best = json.loads((tmp_path / "lazy/model_best.json").read_text())
-    assert best["metric"] == "bbox/AP" and 1 < best["value"] < 100
+    assert best["metric"] == "bbox/AP" and best["value"] > 1
 
     weights = tmp_path / "lazy/model_best.pth"
     predictor = DefaultPredictor(predictor_config(_small_yaml(tmp_path), weights))

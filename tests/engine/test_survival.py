@@ -115,7 +115,8 @@ def test_sigterm_to_all_processes_of_a_job(run_training, uninterrupted, differen
     # processes, which get the signal too, live that long.
     run = run_training(tmp_path, "dataloader.train.num_workers=1", FAULT="terminate_group")
     assert run.exit_code == 143
-    assert "Stopped by SIGTERM; a checkpoint holds all of it" in run.sentence
+    assert "Stopped by SIGTERM; a checkpoint holds all of it" in run.output
+    assert "Traceback" not in run.output
     assert {"model_0000001.pth", "model_0000002.pth"} <= run.files
     resumed = run_training(tmp_path, options=["--resume"])
     assert "Starting training from iteration 3" in resumed.output
