@@ -3,7 +3,7 @@
 from ..common.parts import use_dc_loss, use_efpn_bs
 from .aitod_rfla import dataloader, lr_multiplier, model, optimizer, train
 
-use_efpn_bs(model, fbsm_loss_weight=1.0)
+use_efpn_bs(model)
 use_dc_loss(model)
 # With the recipe's plain L1 every box has the same gradient, and DCLoss nothing to balance.
 model.roi_heads.box_predictor.smooth_l1_beta = 1.0 / 9

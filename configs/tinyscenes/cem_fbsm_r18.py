@@ -3,5 +3,5 @@
 from ..common.parts import use_efpn_bs
 from .fpn_r18 import dataloader, lr_multiplier, model, optimizer, train
 
-use_efpn_bs(model, fbsm_loss_weight=1.0)
+use_efpn_bs(model)
 train.output_dir = "output/tinyscenes/cem_fbsm_r18"

@@ -3,5 +3,5 @@
 from ..common.parts import use_efpn_bs
 from .fpn_r18 import dataloader, lr_multiplier, model, optimizer, train
 
-use_efpn_bs(model, cem=False, fbsm_loss_weight=1.0)
+use_efpn_bs(model, cem=False)
 train.output_dir = "output/tinyscenes/fbsm_r18"
