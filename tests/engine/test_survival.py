@@ -168,7 +168,7 @@ def test_a_finished_run_is_evaluated_once_more(run_training, evaluated, tmp_path
 
 
 def test_a_killed_yacs_run(run_training, differences, tmp_path):
-    few = ["SOLVER.MAX_ITER=3", "SOLVER.CHECKPOINT_PERIOD=2", "SOLVER.IMS_PER_BATCH=4"]
+    few = ["SEED=1", "SOLVER.MAX_ITER=3", "SOLVER.CHECKPOINT_PERIOD=2", "SOLVER.IMS_PER_BATCH=4"]
     few += ["SOLVER.EMA.ENABLED=True", "TEST.EVAL_PERIOD=0", "DATALOADER.NUM_WORKERS=0"]
     few += ["MODEL.FPN.OUT_CHANNELS=16", "MODEL.ROI_BOX_HEAD.FC_DIM=32", "SOLVER.STEPS=(2,)"]
     few += ["MODEL.DEVICE=cpu", "DATASETS.TEST=()"]
