@@ -21,7 +21,6 @@ from efpnbs_d2.modeling import (
     ReceptiveFieldAnchorGenerator,
 )
 
-
 # Supervised ten times as hard, the masks pull the features away from the detector: in
 # docs/results.md that cost 40 % of its AP.
 FBSM_LOSS_WEIGHT = 0.1
