@@ -48,8 +48,8 @@ def add_efpnbs_config(cfg: CN) -> None:
     cfg.MODEL.DC_LOSS.MOMENTUM = 0.99
     # Edges of the scale bins: sqrt(area) of the object in original-image pixels (AI-TOD's bins).
     cfg.MODEL.DC_LOSS.BIN_EDGES = [8.0, 16.0, 32.0]
-    # Gradient share that a bin should get: "per_object", "uniform" or "per_sample".
-    cfg.MODEL.DC_LOSS.TARGET = "per_object"
+    # Gradient share that a bin should get: "per_sample", "per_object" or "uniform".
+    cfg.MODEL.DC_LOSS.TARGET = "per_sample"
 
     # --- Label assignment: which anchors are trained to find which object ------------------------
     cfg.MODEL.ASSIGNER = CN()

@@ -22,7 +22,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
-TARGETS = ("per_object", "uniform", "per_sample")
+TARGETS = ("per_sample", "per_object", "uniform")
 
 # Source: AI-TOD (Wang et al., ICPR 2020). Its bins end at 8, 16, 32 and 64 px.
 AITOD_EDGES = (8.0, 16.0, 32.0)
@@ -148,7 +148,7 @@ class DCLoss(nn.Module):
         self,
         *,
         strength: float = 0.5,
-        target: str = "per_object",
+        target: str = "per_sample",
         bin_edges: Sequence[float] = AITOD_EDGES,
         momentum: float = 0.99,
         limit: float = 4.0,
@@ -156,7 +156,7 @@ class DCLoss(nn.Module):
         """
         Args:
             strength: how far the shares are moved to the target, in [0, 1]; 0 is the stock loss.
-            target: ``per_object``, ``uniform`` or ``per_sample``, see :func:`target_share`.
+            target: ``per_sample``, ``per_object`` or ``uniform``, see :func:`target_share`.
             bin_edges: increasing upper bounds of the scale bins, sqrt(area) in original-image
                 pixels; the last bin is open.
             momentum: of the moving averages, in [0, 1).

@@ -202,7 +202,7 @@ def test_a_batch_with_one_bin_does_not_cancel_its_own_weight():
 
 
 def test_objects_without_proposals_count():
-    dc_loss = DCLoss(strength=1.0, limit=math.inf)
+    dc_loss = DCLoss(strength=1.0, limit=math.inf, target="per_object")
     observe(dc_loss, [5.0, 12.0], objects=[5.0] * 3 + [12.0])
     # Equal gradients, three quarters of the objects in bin 0: w = (3/4) / (1/2) and (1/4) / (1/2)
     assert dc_loss.weights()[0].tolist() == pytest.approx([1.5, 0.5, 1, 1])
@@ -239,12 +239,12 @@ def test_scalars_are_logged(storage):
 
 
 def test_state_survives_a_checkpoint(tmp_path):
-    first = DCLoss(strength=1.0)
+    first = DCLoss(strength=1.0, target="per_object")
     for scale in ([5.0, 12.0, 12.0], [12.0, 40.0]):
         observe(first, scale, objects=[5.0, 5.0, 12.0, 40.0])
     assert set(first.state_dict()) == {"averages", "steps"}
     torch.save(first.state_dict(), tmp_path / "state.pth")
-    second = DCLoss(strength=1.0)
+    second = DCLoss(strength=1.0, target="per_object")
     second.load_state_dict(torch.load(tmp_path / "state.pth"))
     assert not torch.equal(second.weights()[0], torch.ones(4))
     for dc_loss in (first, second):
