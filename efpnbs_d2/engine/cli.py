@@ -139,7 +139,7 @@ def _did_you_mean(key: str, known: Sequence[str]) -> str:
 
 def _launch(args: argparse.Namespace) -> None:
     """Run in this process, or in several that Detectron2 starts and that get this one's SIGTERM."""
-    if args.num_gpus > 1:
+    if args.num_gpus * args.num_machines > 1:
         signal.signal(signal.SIGTERM, _terminate_children)
     launch(
         _run,

@@ -206,6 +206,12 @@ class YacsRecipe(Recipe):
     def build_train_loader(self) -> Any:
         cfg, mapper = self.cfg, TinyObjectMapper(self.cfg, is_train=True)
         if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+            if cfg.SOLVER.ACCUMULATION > 1:
+                raise ValueError(
+                    f"SOLVER.ACCUMULATION is {cfg.SOLVER.ACCUMULATION}, but Detectron2's loader "
+                    f"for {cfg.DATALOADER.SAMPLER_TRAIN} cannot split a step: set it to 1, or "
+                    'DATALOADER.SAMPLER_TRAIN to "TrainingSampler"'
+                )
             return build_detection_train_loader(cfg, mapper=mapper)
         return TrainLoader(
             get_detection_dataset_dicts(

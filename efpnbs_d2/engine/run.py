@@ -52,6 +52,8 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     card = describe(recipe)
     if comm.is_main_process():
         remove_leftovers(Path(options.output_dir))
+        if not resume:  # else a run that is killed early would resume an older one of this folder
+            Path(options.output_dir, "last_checkpoint").unlink(missing_ok=True)
     model = recipe.build_model()
     check_class_count(model, recipe.train_names + recipe.test_names)
     check_random_layers(model, has_weights=bool(options.init_checkpoint))

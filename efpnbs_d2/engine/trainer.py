@@ -15,6 +15,10 @@ from .preemption import shielding_from_sigterm
 
 logger = logging.getLogger(__name__)
 
+# A sound gradient fits into float16 long before its loss is scaled this far down: a run that gets
+# here has been skipping every step.
+SMALLEST_SCALE = 2.0**-10
+
 Batch = list[dict[str, Any]]
 
 
@@ -147,8 +151,8 @@ class TinyTrainer(SimpleTrainer):
         norm = nn.utils.get_total_norm(gradients)
         self.storage.put_scalar("grad_norm", norm)
         if not torch.isfinite(norm):
-            if self.grad_scaler.is_enabled():
-                return  # loss scaling skips such a step and lowers its scale
+            if self.grad_scaler.get_scale() > SMALLEST_SCALE and self.grad_scaler.is_enabled():
+                return  # loss scaling skips such a step and halves its scale
             # The gradient is the mean over all processes, so they all stop here.
             raise FloatingPointError(self._diverged("the gradient is not finite", losses, batch))
         if 0 < self.clip_grad_norm:

@@ -69,3 +69,11 @@ def test_a_yacs_sampler_of_another_kind_is_left_to_detectron2(scenes, small_yacs
         "TrainLoader",
         "AspectRatioGroupedDataset",
     )
+
+
+def test_a_loader_that_cannot_split_a_step_is_refused(scenes, small_yacs):
+    cfg = small_yacs(
+        "DATALOADER.SAMPLER_TRAIN=RepeatFactorTrainingSampler", "SOLVER.ACCUMULATION=2"
+    )
+    with pytest.raises(ValueError, match="ACCUMULATION is 2, but .* RepeatFactorTrainingSampler"):
+        YacsRecipe(cfg).build_train_loader()

@@ -138,6 +138,44 @@ def test_the_random_numbers_of_a_step_depend_on_seed_and_iteration_alone():
     assert losses(0) != losses(0, seed=1)
 
 
+def test_processes_and_parts_draw_different_numbers(monkeypatch):
+    def losses(rank):
+        monkeypatch.setattr("detectron2.utils.comm.get_rank", lambda: rank)
+        trainer = _trainer([1.0] * 2, accumulation=2)
+        trainer.model = Dice()
+        rolled = []
+        trainer.model.register_forward_hook(
+            lambda *call: rolled.append(call[2]["loss_dice"].item())
+        )
+        _run(trainer, 1)
+        return rolled
+
+    assert len({*losses(0), *losses(1)}) == 4
+
+
+def test_clipping_sees_the_gradient_without_its_loss_scale():
+    trainer = _trainer([30.0], amp_dtype="float16", clip_grad_norm=3.0)
+    _run(trainer, 1)
+    assert trainer.storage.latest()["grad_norm"][0] == pytest.approx(30.0)
+    assert trainer.model.w.item() == pytest.approx(1.0 - 0.1 * 3.0)
+
+
+def test_float16_skips_overflows_but_not_for_ever():
+    trainer = _trainer([1.0] * 100, amp_dtype="float16")
+    trainer.model.w.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(FloatingPointError, match="iteration 26: the gradient is not finite"):
+        _run(trainer, 100)  # 2^16 is halved 26 times
+    assert trainer.model.w.item() == 1.0
+
+
+def test_the_loss_scale_survives_a_checkpoint():
+    first, second = (_trainer([1.0], amp_dtype="float16") for _ in range(2))
+    _run(first, 1)
+    first.grad_scaler.update(128.0)
+    second.load_state_dict(first.state_dict())
+    assert second.grad_scaler.get_scale() == 128.0
+
+
 def test_a_stock_loader_is_said_to_start_anew(caplog):
     trainer = _trainer([1.0])
     trainer.start_iter = 3
