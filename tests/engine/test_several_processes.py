@@ -1,6 +1,7 @@
 """The training step in two gloo processes, on a model whose gradient is known by hand."""
 
 import contextlib
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -25,7 +26,9 @@ class Line(nn.Module):
 
 
 def _process(rank, folder, values):
-    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
+    dist.init_process_group(
+        "gloo", f"file://{folder}/store", rank=rank, world_size=2, timeout=timedelta(minutes=1)
+    )
     model = DistributedDataParallel(Line())
     batches = [[{"x": x, "file_name": f"{x}.png"}] for x in values[rank]]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -50,7 +53,8 @@ def _counted(exchanges, bucket):
 
 
 def _run(tmp_path, values):
-    mp.start_processes(_process, (str(tmp_path), values), nprocs=2, start_method="fork")
+    # Not forked: a fork of a process that has trained before, with its threads, would hang.
+    mp.start_processes(_process, (str(tmp_path), values), nprocs=2, start_method="spawn")
     return [torch.load(tmp_path / str(rank)) for rank in range(2)]
 
 
