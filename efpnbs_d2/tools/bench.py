@@ -5,7 +5,9 @@
     python -m efpnbs_d2.tools.bench --profile configs/visdrone/mini_efpn_bs_rfla_r18.py
 
 Contestants take turns, so that a slower spell of the machine meets all of them. docs/speed.md says
-what is measured. A ratio below 1 means that the first needs less than the second.
+what is measured. A ratio below 1 means that the first needs less than the second. Each suite has a
+process of its own: where one fails, or is killed, the others go on. `--output` is written after
+each, and `--resume` goes on with what it holds.
 """
 
 import argparse
@@ -16,26 +18,67 @@ from pathlib import Path
 import torch
 
 from ..engine.cli import USER_ERRORS
-from .bench_profile import profile
+from . import bench_profile
 from .bench_report import Report, comparison, markdown, table
 from .bench_suites import FULL, QUICK, SUITES, Effort
+from .memory import in_fresh_process
 
 _PROFILED_STEPS = 20
 
 
-def run(effort: Effort, device: str, names: Sequence[str]) -> Report:
-    """Measure the suites `names`, and print each one's table when it is done."""
+def run(
+    effort: Effort,
+    device: str,
+    names: Sequence[str],
+    output: Path | None = None,
+    resume: bool = False,
+) -> Report:
+    """Measure the suites `names`; print each one's table, and write all so far, when it is done.
+
+    Args:
+        effort: how much.
+        device: e.g. "cpu".
+        names: of `SUITES`.
+        output: the report goes there.
+        resume: measure only what is missing there, if there is anything.
+
+    Raises:
+        ValueError: what is to be resumed is no report, or of another machine, commit or setting.
+        OSError: `output` cannot be read or written.
+    """
     report = Report.of_this_machine(device, setting=f"{effort}, {device}")
-    print(report.heading())
+    if resume and output and output.exists():
+        earlier = Report.read(output)
+        report.check_continues(earlier)
+        report = earlier
+    _say(report.heading())
     for name in names:
-        found = SUITES[name](effort, device)
-        report.measurements |= found.measurements
-        report.skipped |= found.skipped
-        print(f"\n{name}: {(SUITES[name].__doc__ or '').strip()}")
-        print(table(found.measurements))
-        for what, reason in found.skipped.items():
-            print(f"{what} skipped: {reason}")
+        if name in report.finished:
+            _say(f"\n{name}: measured before")
+            continue
+        _say(f"\n{name}: {(SUITES[name].__doc__ or '').strip()}")
+        try:
+            found = in_fresh_process(SUITES[name], effort, device)
+        except Exception as error:  # of any kind: the other suites are worth having
+            reason = (str(error).strip().splitlines() or [""])[0]
+            report.failed[name] = f"{type(error).__name__}: {reason}"
+            _say(f"{name} failed: {report.failed[name]}")
+        else:
+            report.failed.pop(name, None)
+            report.finished.append(name)
+            report.measurements |= found.measurements
+            report.skipped |= found.skipped
+            _say(table(found.measurements))
+            for what, reason in found.skipped.items():
+                _say(f"{what} skipped: {reason}")
+        if output:
+            report.write(output)
     return report
+
+
+def _say(text: str) -> None:
+    # Into a file too, at once: what is known must not die with a process that is killed.
+    print(text, flush=True)
 
 
 def run_profile(config_file: str, overrides: Sequence[str]) -> Report:
@@ -44,7 +87,7 @@ def run_profile(config_file: str, overrides: Sequence[str]) -> Report:
     Raises:
         ValueError, OSError: the config or its data cannot be used.
     """
-    measurements, device = profile(config_file, overrides, _PROFILED_STEPS)
+    measurements, device = bench_profile.profile(config_file, overrides, _PROFILED_STEPS)
     setting = " ".join(["training step of", config_file, *overrides])
     report = Report.of_this_machine(device, setting)
     report.measurements |= measurements
@@ -57,6 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     if options.overrides and not options.profile:
         sys.exit(f"error: {options.overrides} are for --profile CONFIG")
+    if options.resume and not options.output:
+        sys.exit("error: --resume needs the --output to go on with")
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         sys.exit("error: --device cuda: no GPU was found")
     try:
@@ -64,16 +109,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(comparison(*map(Report.read, options.compare)))
             return
         if options.markdown:
-            print(markdown(Report.read(options.markdown)))
+            report = Report.read(options.markdown)
+            profiled = bench_profile.STEP in report.measurements
+            print(bench_profile.markdown(report) if profiled else markdown(report))
             return
         if options.profile:
             report = run_profile(options.profile, options.overrides)
-        else:
-            report = run(QUICK if options.quick else FULL, options.device, options.only)
-        if options.output:
-            report.write(options.output)
+            if options.output:
+                report.write(options.output)
+            return
+        effort = QUICK if options.quick else FULL
+        report = run(effort, options.device, options.only, options.output, options.resume)
     except USER_ERRORS as error:
         sys.exit(f"error: {error}")
+    if report.failed:
+        sys.exit(f"error: failed: {', '.join(report.failed)}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,11 +133,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", nargs="+", choices=SUITES, default=list(SUITES), help="what to measure [all]"
     )
-    parser.add_argument("--output", type=Path, help="write the numbers here, as JSON")
+    parser.add_argument(
+        "--output", type=Path, help="write the numbers here, as JSON, after every suite"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="measure only what is not yet in --output"
+    )
     parser.add_argument(
         "--compare", nargs=2, type=Path, metavar=("OLD", "NEW"), help="two results: what moved"
     )
-    parser.add_argument("--markdown", type=Path, metavar="RESULT", help="its ratios as a table")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="RESULT", help="its ratios, or stages, as a table"
+    )
     parser.add_argument(
         "--profile", metavar="CONFIG", help="where the time of this recipe's training step goes"
     )

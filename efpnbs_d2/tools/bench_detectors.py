@@ -133,7 +133,10 @@ def computing(device: str, precision: torch.dtype | None = None) -> torch.autoca
 
 
 def memory(name: str, setting: Setting) -> dict[str, float]:
-    """GB at the peak of "inference" and of "training", beyond the detector; in a fresh process."""
+    """GB at the peak of "inference" and of "training", above the one before.
+
+    In a fresh process, where building the detector has left little else behind.
+    """
     detector = setting.build([name])[name]
     before = peak_memory_on(setting.device)
     peaks = {}

@@ -77,7 +77,7 @@ def measure(scale: float, rounds: int, device: str) -> dict[Case, list[float]]:
 
 
 def extra_memory(name: str, objects: int, scale: float, device: str) -> float:
-    """Memory at the peak of one matching beyond what was in use before, in GB; arguments as above.
+    """By how much one matching raises the peak of memory, in GB; arguments as above.
 
     In a fresh process: a peak does not sink.
     """

@@ -17,11 +17,14 @@ from tqdm import tqdm
 from ..engine.cli import load_config
 from ..engine.recipe import LazyRecipe, Recipe, YacsRecipe
 from ..engine.trainer import TinyTrainer
+from .bench_report import Report, number, spread
 from .bench_turns import Measurement, summarise, wait_for
 
 SHARE = "%"
 REST = "rest"
+STEP = "step"
 _WARM_UP_STEPS = 2
+_SHARE_OF = "share of the step, "
 
 # A stage, and the methods of the detector that belong to it, by their path; a stage within another
 # counts for itself alone. What a detector does not have is left out.
@@ -155,10 +158,23 @@ def shares(steps: Sequence[dict[str, float]]) -> dict[str, Measurement]:
         found[name] = summarise(seconds, "s"), summarise(percent, SHARE)
     ordered = sorted(found.items(), key=lambda item: item[1][0].median, reverse=True)
     return {
-        "step": summarise(whole, "s"),
-        **{f"step, {name}": seconds for name, (seconds, _) in ordered},
-        **{f"share of the step, {name}": share for name, (_, share) in ordered},
+        STEP: summarise(whole, "s"),
+        **{f"{STEP}, {name}": seconds for name, (seconds, _) in ordered},
+        **{f"{_SHARE_OF}{name}": share for name, (_, share) in ordered},
     }
+
+
+def markdown(report: Report) -> str:
+    """The stages of a profile's report as a table for a document, and the machine below it."""
+    found = report.measurements
+    lines = ["| stage | share of the step [%] | quartiles | [s] |", "|---|---|---|---|"]
+    for name, share in found.items():
+        if share.unit == SHARE:
+            stage = name.removeprefix(_SHARE_OF)
+            seconds = number(found[f"{STEP}, {stage}"].median)
+            lines.append(f"| {stage} | {share.median:.1f} | {spread(share)} | {seconds} |")
+    lines.append(f"| whole | | | {number(found[STEP].median)} |")
+    return "\n".join([*lines, "", report.heading() + "."])
 
 
 def _timed_batches(data: Iterator[Any], watch: Stopwatch) -> Iterator[Any]:

@@ -30,6 +30,8 @@ class Report:
         setting: how large the inputs were, in words.
         measurements: by name.
         skipped: why something was not measured, by name.
+        finished: suites that were measured.
+        failed: why a suite was not, by suite.
     """
 
     hardware: dict[str, Any]
@@ -39,6 +41,8 @@ class Report:
     setting: str
     measurements: dict[str, Measurement] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    finished: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of_this_machine(cls, device: str, setting: str) -> "Report":
@@ -73,6 +77,22 @@ class Report:
                 f"{path} is no result of efpnbs_d2.tools.bench --output ({error!r})"
             ) from error
 
+    def check_continues(self, earlier: "Report") -> None:
+        """Whether more measurements may join an earlier report's.
+
+        Raises:
+            ValueError: they come from another machine, commit or setting.
+        """
+        for name in ("setting", "torch", "commit"):
+            before, now = getattr(earlier, name), getattr(self, name)
+            if before != now:
+                raise ValueError(
+                    f"cannot resume: {name} was {before!r} and is {now!r} now; start anew without "
+                    "--resume"
+                )
+        if machine(earlier) != machine(self):
+            raise ValueError("cannot resume: this is another machine; start anew without --resume")
+
     def heading(self) -> str:
         """Machine, versions and setting in one line."""
         hardware = ", ".join(f"{name} {value}" for name, value in self.hardware.items())
@@ -83,7 +103,7 @@ def table(measurements: Mapping[str, Measurement]) -> str:
     """One line a measurement: median, unit, quartiles if they have a spread, number of runs."""
     width = max(map(len, measurements), default=0) + 2
     return "\n".join(
-        f"{name:{width}}{_number(found.median):>9} {found.unit:4}{_spread(found):20}{found.n:3}"
+        f"{name:{width}}{number(found.median):>9} {found.unit:4}{spread(found):20}{found.n:3}"
         for name, found in measurements.items()
     )
 
@@ -93,8 +113,9 @@ def markdown(report: Report) -> str:
     lines = ["| | ratio | quartiles | runs |", "|---|---|---|---|"]
     for name, found in report.measurements.items():
         if found.unit == RATIO:
-            lines.append(f"| {name} | {_number(found.median)} | {_spread(found)} | {found.n} |")
-    lines += [f"| {name} | not measured: {reason} | | |" for name, reason in report.skipped.items()]
+            lines.append(f"| {name} | {number(found.median)} | {spread(found)} | {found.n} |")
+    missing = report.skipped | report.failed
+    lines += [f"| {name} | not measured: {reason} | | |" for name, reason in missing.items()]
     return "\n".join([*lines, "", report.heading() + "."])
 
 
@@ -104,7 +125,7 @@ def comparison(old: Report, new: Report) -> str:
     A measurement moved if the quartiles of the two runs do not overlap.
     """
     lines = [f"old: {old.heading()}", f"new: {new.heading()}"]
-    if _machine(old) != _machine(new) or old.setting != new.setting:
+    if machine(old) != machine(new) or old.setting != new.setting:
         lines.append("These are two machines or settings: only ratios (x) say something, if any.")
     both = [name for name in old.measurements if name in new.measurements]
     width = max(map(len, both), default=0) + 2
@@ -113,7 +134,7 @@ def comparison(old: Report, new: Report) -> str:
         before, after = old.measurements[name], new.measurements[name]
         ratio = after.median / before.median if before.median else float("nan")
         lines.append(
-            f"{name:{width}}{_number(before.median):>10}{_number(after.median):>10}{ratio:12.3f}"
+            f"{name:{width}}{number(before.median):>10}{number(after.median):>10}{ratio:12.3f}"
             f"  {verdict(before, after)}".rstrip()
         )
     for title, one, other in (("old", old, new), ("new", new, old)):
@@ -128,21 +149,21 @@ def verdict(old: Measurement, new: Measurement) -> str:
     return "lower" if new.quartile_3 < old.quartile_1 else ""
 
 
-def _machine(report: Report) -> tuple[object, ...]:
+def machine(report: Report) -> tuple[object, ...]:
     """What has to be the same for seconds to be compared."""
     hardware = {name: own for name, own in report.hardware.items() if name != "load average"}
     return (*hardware.items(), report.torch)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Four digits, the unit's last ones whole: 1.004, 12.35, 2010."""
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:#.4g}".rstrip(".")
 
 
-def _spread(found: Measurement) -> str:
+def spread(found: Measurement) -> str:
     if found.n == 1:
         return ""
-    return f"{_number(found.quartile_1)} to {_number(found.quartile_3)}"
+    return f"{number(found.quartile_1)} to {number(found.quartile_3)}"
 
 
 def _hardware(device: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import multiprocessing
 import resource
 import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,7 +31,38 @@ def peak_memory_on(device: str) -> int:
 
 
 def in_fresh_process(function: Callable[..., Result], *arguments: object) -> Result:
-    """`function(*arguments)`, in a process that had nothing else in memory before."""
-    # A forked child would start with this process's memory.
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
+    """`function(*arguments)`, in a process that had nothing else in memory before.
+
+    Raises:
+        Exception: what `function` raises.
+        RuntimeError: the process ended without a result; it may have needed too much memory.
+    """
+    # A forked child would start with this process's memory. A pool's would stay if this one is
+    # killed.
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_result, args=(sender, function, arguments))
+    process.start()
+    sender.close()
+    try:
+        result, error = receiver.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(
+            f"its process ended with code {process.exitcode}; -9: killed, often for lack of memory"
+        ) from None
+    process.join()
+    if error is not None:
+        raise error
+    return result
+
+
+def _send_result(
+    sender: Connection, function: Callable[..., object], arguments: tuple[object, ...]
+) -> None:
+    outcome: tuple[object, Exception | None]
+    try:
+        outcome = function(*arguments), None
+    except Exception as error:
+        outcome = None, error
+    sender.send(outcome)

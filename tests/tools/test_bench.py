@@ -1,12 +1,15 @@
 """The benchmarks run whole on a small detector; what they find is no test, what they compare is."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from efpnbs_d2.tools import bench, bench_detectors, bench_suites
 from efpnbs_d2.tools.bench_detectors import DETECTORS, EFPN_BS, EVERYTHING, FPN, Setting
+from efpnbs_d2.tools.bench_profile import shares
+from efpnbs_d2.tools.bench_report import Report, markdown
 from efpnbs_d2.tools.bench_suites import SUITES, Effort, Found
 from efpnbs_d2.tools.bench_turns import Measurement
 from efpnbs_d2.tools.sample_boxes import Sizes
@@ -19,23 +22,9 @@ STUB = Measurement(1.5, 1.4, 1.6, 5, "x")
 
 
 @pytest.fixture
-def no_processes(monkeypatch):
-    """Processes of their own take long to start: 1 GB for detection and 2 GB for training."""
-    peaks = {"inference": 1.0, "training": 2.0}
-    monkeypatch.setattr(bench_suites, "in_fresh_process", lambda function, *args: peaks)
-
-
-@pytest.fixture
-def no_windows(monkeypatch):
-    """Detection window by window has a test of its own."""
-    runs = {"bare model": [(9, 2.0, 1.0)], "TiledPredictor": [(9, 3.0, 1.0)]}
-    monkeypatch.setattr(bench_suites.bench_tiled, "detector", lambda *args: None)
-    monkeypatch.setattr(bench_suites.bench_tiled, "measure", lambda task, rounds: runs)
-
-
-@pytest.fixture
-def without_sahi(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+def in_this_process(monkeypatch):
+    """Processes of their own take long to start; test_memory.py has some."""
+    monkeypatch.setattr(bench, "in_fresh_process", lambda function, *args: function(*args))
 
 
 def test_detectors_differ_in_what_they_are_named_for_and_share_weights():
@@ -69,29 +58,68 @@ def test_detection_is_in_evaluation_mode_and_in_the_precision_asked_for():
     assert seen == [(False, torch.float32), (False, torch.bfloat16)]
 
 
-def test_every_suite_compares_with_its_reference(no_processes, no_windows, without_sahi, capsys):
-    report = bench.run(TINY, "cpu", list(SUITES))
+def test_complexity_and_training_run_whole(in_this_process, capsys):
+    report = bench.run(TINY, "cpu", ["complexity", "training"])
     ratios = {name for name, found in report.measurements.items() if found.unit == "x"}
-    for expected in (
-        "detector FLOPs: E-FPN-BS / FPN",
-        "backbone inference: E-FPN-BS / FPN",
-        "training step: FPN, DCLoss / FPN",
-        "training step: E-FPN-BS, masks supervised / FPN",
-        "memory of training: E-FPN-BS / FPN",
-        "training step of E-FPN-BS: channels last / float32",
-        "inference of E-FPN-BS: bfloat16 / float32",
-        "mapper, an image: ours, cropped / stock, cropped",
-        "matching: RFLA (900 objects) / Detectron2, IoU (50 objects)",
-        "evaluation: ours / pycocotools",
-        "tiled inference: TiledPredictor / bare model",
-    ):
-        assert expected in ratios
-    assert report.measurements["memory of training: E-FPN-BS"].median == 2
-    assert report.measurements["tiled inference: TiledPredictor / bare model"].median == 1.5
+    assert ratios == {
+        *(f"{part} FLOPs: E-FPN-BS / FPN" for part in ("detector", "backbone")),
+        *(f"{part} inference: E-FPN-BS / FPN" for part in ("detector", "backbone")),
+        *(f"training step: {name} / FPN" for name in DETECTORS if name != FPN),
+    }
     printed = capsys.readouterr().out
     assert all(name in printed for name in report.measurements)
-    assert report.skipped["tiled inference: SAHI"] == "not installed: pip install sahi"
-    assert "SAHI skipped: not installed" in printed
+
+
+def test_the_other_suites_compare_with_their_references(monkeypatch):
+    """On stubs; the single benchmarks have tests of their own."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    peaks = {"inference": 1.0, "training": 2.0}
+    monkeypatch.setattr(bench_suites, "in_fresh_process", lambda function, *args: peaks)
+    stubs = {
+        bench_suites.bench_mapper: {"stock, cropped": [2.0], "ours, cropped": [1.0]},
+        bench_suites.bench_matching: {("Detectron2, IoU", 50): [1.0], ("RFLA", 900): [4.0]},
+        bench_suites.bench_evaluation: {"ours": [1.0], "pycocotools": [10.0]},
+        bench_suites.bench_tiled: {
+            "bare model": [(9, 2.0, 1.0)],
+            "TiledPredictor": [(9, 3.0, 1.0)],
+        },
+    }
+    for module, found in stubs.items():
+        monkeypatch.setattr(module, "measure", lambda *args, found=found: found)
+    monkeypatch.setattr(bench_suites.bench_tiled, "detector", lambda *args: None)
+    measured, skipped = {}, {}
+    for name in ("memory", "mapper", "matching", "evaluation", "tiled"):
+        suite = SUITES[name](TINY, "cpu")
+        measured |= {what: found.median for what, found in suite.measurements.items()}
+        skipped |= suite.skipped
+    assert {what: ratio for what, ratio in measured.items() if " / " in what} == {
+        "memory of inference: E-FPN-BS / FPN": 1,
+        "memory of training: E-FPN-BS / FPN": 1,
+        f"memory of training: {EVERYTHING} / FPN": 1,
+        "mapper, an image: ours, cropped / stock, cropped": 0.5,
+        "matching: RFLA (900 objects) / Detectron2, IoU (50 objects)": 4,
+        "evaluation: ours / pycocotools": 0.1,
+        "tiled inference: TiledPredictor / bare model": 1.5,
+    }
+    assert measured["memory of training: E-FPN-BS"] == 2
+    assert skipped == {
+        "evaluation: faster-coco-eval": "not installed: pip install '.[dev]'",
+        "tiled inference: SAHI": "not installed: pip install sahi",
+    }
+
+
+def test_variants_are_measured_in_turn(monkeypatch):
+    """Those of this machine's processor; nothing is computed."""
+    monkeypatch.setattr(Setting, "build", lambda self, names: {EVERYTHING: torch.nn.Identity()})
+    for task in ("detection", "training_step"):
+        monkeypatch.setattr(bench_suites, task, lambda *args, **mode: lambda: None)
+    found = bench_suites.variants(TINY, "cpu")
+    variants = ("float32", "channels last", "bfloat16", "bfloat16, channels last")
+    for task in ("inference", "training step"):
+        for variant in variants:
+            assert f"{task} of E-FPN-BS: {variant}" in found.measurements
+        assert f"{task} of E-FPN-BS: bfloat16 / float32" in found.measurements
+    assert set(found.skipped) == {"inference, compiled", "training step, compiled"}
 
 
 def test_what_the_machine_cannot_do_is_skipped_and_said():
@@ -112,32 +140,93 @@ def test_a_quick_run_says_what_it_leaves_out(monkeypatch):
 
 
 @pytest.fixture
-def stub_suite(monkeypatch):
-    efforts = []
+def stub_suites(monkeypatch, in_this_process):
+    """Suites "a", "b" and "c" that write down their runs; "b" fails as long as `broken` is set."""
+    suites = SimpleNamespace(runs=[], broken=False)
 
-    def stub(effort, device):
-        """A stub."""
-        efforts.append((effort, device))
-        return Found({"stub / stock": STUB}, {"other": "not here"})
+    def suite(name):
+        def run(effort, device):
+            suites.runs.append((name, effort, device))
+            if suites.broken and name == "b":
+                raise MemoryError("12 GB are missing\nand more")
+            return Found({f"{name} / stock": STUB}, {f"{name} on Mars": "not here"})
 
-    monkeypatch.setattr(bench, "SUITES", {"stub": stub})
-    return efforts
+        return run
+
+    monkeypatch.setattr(bench, "SUITES", {name: suite(name) for name in "abc"})
+    return suites
 
 
-def test_command_writes_compares_and_shows(tmp_path, capsys, stub_suite):
+def test_a_suite_that_fails_leaves_the_others_alone(tmp_path, capsys, stub_suites):
+    stub_suites.broken = True
     output = tmp_path / "bench.json"
-    bench.main(["--quick", "--output", str(output)])
-    assert stub_suite == [(bench_suites.QUICK, "cpu")]
-    assert json.loads(output.read_text())["measurements"]["stub / stock"]["median"] == 1.5
+    with pytest.raises(SystemExit, match="error: failed: b$"):
+        bench.main(["--only", "a", "b", "c", "--output", str(output)])
+    reason = "MemoryError: 12 GB are missing"
+    assert f"b failed: {reason}\n" in capsys.readouterr().out
+    report = Report.read(output)
+    assert report.finished == ["a", "c"] and report.failed == {"b": reason}
+    assert list(report.measurements) == ["a / stock", "c / stock"]
+    assert f"| b | not measured: {reason} | | |" in markdown(report)
+
+
+def test_results_are_written_after_every_suite_and_resumed(tmp_path, stub_suites, monkeypatch):
+    output = tmp_path / "bench.json"
+    options = ["--only", "a", "b", "c", "--output", str(output)]
+
+    def stop(effort, device):
+        assert Report.read(output).finished == ["a"]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setitem(bench.SUITES, "b", stop)
+        with pytest.raises(KeyboardInterrupt):
+            bench.main(options)
+    first = Report.read(output)
+    bench.main([*options, "--resume"])
+    assert [name for name, *_ in stub_suites.runs] == ["a", "b", "c"]
+    resumed = Report.read(output)
+    assert resumed.finished == ["a", "b", "c"] and resumed.date == first.date
+    assert set(resumed.measurements) == {"a / stock", "b / stock", "c / stock"}
+    bench.main(options)
+    assert len(stub_suites.runs) == 6
+
+
+def test_a_failed_suite_is_measured_when_resumed(tmp_path, stub_suites):
+    options = ["--only", "a", "b", "--output", str(tmp_path / "bench.json"), "--resume"]
+    stub_suites.broken = True
+    with pytest.raises(SystemExit):
+        bench.main(options)
+    stub_suites.broken = False
+    bench.main(options)
+    assert [name for name, *_ in stub_suites.runs] == ["a", "b", "b"]
+    report = Report.read(tmp_path / "bench.json")
+    assert not report.failed and report.finished == ["a", "b"]
+
+
+def test_another_setting_is_not_resumed(tmp_path, stub_suites):
+    output = tmp_path / "bench.json"
+    bench.main(["--only", "a", "--output", str(output)])
+    written = output.read_text()
+    with pytest.raises(SystemExit, match="error: cannot resume: setting was"):
+        bench.main(["--quick", "--only", "b", "--output", str(output), "--resume"])
+    assert output.read_text() == written
+
+
+def test_command_writes_compares_and_shows(tmp_path, capsys, stub_suites):
+    output = tmp_path / "bench.json"
+    bench.main(["--quick", "--only", "a", "--output", str(output)])
+    assert stub_suites.runs == [("a", bench_suites.QUICK, "cpu")]
+    assert json.loads(output.read_text())["measurements"]["a / stock"]["median"] == 1.5
     printed = capsys.readouterr().out
-    assert "narrow R18, 256x256 px" in printed and "other skipped: not here" in printed
-    bench.main([])
-    assert stub_suite[1][0] is bench_suites.FULL
+    assert "narrow R18, 256x256 px" in printed and "a on Mars skipped: not here" in printed
+    bench.main(["--only", "a"])
+    assert stub_suites.runs[1][1] is bench_suites.FULL
     capsys.readouterr()
     bench.main(["--compare", str(output), str(output)])
     assert "1.500     1.500       1.000" in capsys.readouterr().out
     bench.main(["--markdown", str(output)])
-    assert "| stub / stock | 1.500 | 1.400 to 1.600 | 5 |" in capsys.readouterr().out
+    assert "| a / stock | 1.500 | 1.400 to 1.600 | 5 |" in capsys.readouterr().out
 
 
 def test_profile_is_written_in_the_same_form(tmp_path, capsys, monkeypatch):
@@ -145,14 +234,20 @@ def test_profile_is_written_in_the_same_form(tmp_path, capsys, monkeypatch):
 
     def stub(config, overrides, steps):
         asked.append((config, overrides))
-        return {"step": STUB}, "cpu"
+        return shares([{"FPN": 1.0, "backward": 3.0}]), "cpu"
 
-    monkeypatch.setattr(bench, "profile", stub)
+    monkeypatch.setattr(bench.bench_profile, "profile", stub)
     output = tmp_path / "profile.json"
     bench.main(["--output", str(output), "--profile", "a.py", "train.seed=1"])
     assert asked == [("a.py", ["train.seed=1"])]
     assert json.loads(output.read_text())["setting"] == "training step of a.py train.seed=1"
     assert "training step of a.py train.seed=1" in capsys.readouterr().out
+    bench.main(["--markdown", str(output)])
+    assert capsys.readouterr().out.splitlines()[2:5] == [
+        "| backward | 75.0 |  | 3.000 |",
+        "| FPN | 25.0 |  | 1.000 |",
+        "| whole | | | 4.000 |",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -162,6 +257,7 @@ def test_profile_is_written_in_the_same_form(tmp_path, capsys, monkeypatch):
         (["--markdown", "none.json"], "none.json"),
         (["--profile", "none.py"], "none.py"),
         (["train.seed=1"], "are for --profile"),
+        (["--resume"], "needs the --output"),
     ],
 )
 def test_mistakes_end_in_one_sentence(options, message):

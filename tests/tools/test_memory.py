@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from efpnbs_d2.tools.memory import in_fresh_process, peak_memory, peak_memory_on
 
@@ -26,3 +27,10 @@ def test_a_fresh_process_has_another_peak():
     array = np.ones(2**28, np.uint8)
     assert in_fresh_process(os.getpid) != os.getpid()
     assert in_fresh_process(peak_memory_on, "cpu") + len(array) / 2 < peak_memory_on("cpu")
+
+
+def test_a_fresh_process_that_fails_or_is_killed_is_told():
+    with pytest.raises(ValueError, match="invalid literal for int"):
+        in_fresh_process(int, "three")
+    with pytest.raises(RuntimeError, match="code 7; -9: killed"):
+        in_fresh_process(os._exit, 7)
