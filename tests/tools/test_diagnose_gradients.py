@@ -99,7 +99,8 @@ def test_gradient_of_the_box_head_is_what_dc_loss_sees(recipe):
     model = deepcopy(pair.enhanced)
     found = measure(pair, samples).box
     (dc_loss,) = (part for part in model.modules() if isinstance(part, DCLoss))
-    dc_loss.strength, dc_loss.momentum = 0.5, 0.0  # the averages are the last batch
+    dc_loss.strength, dc_loss.target = 0.5, "per_object"
+    dc_loss.momentum = 0.0  # the averages are the last batch
     totals = []
     for seed, sample in enumerate(samples):
         torch.manual_seed(seed)

@@ -67,6 +67,8 @@ def command(folder, *arguments, out="out"):
 def be_process(rank, size, port, folder, arguments, oracle):
     """What torchrun starts, without the seconds that imports take."""
     sys.stdout, sys.stderr = ((folder / f"{name}.{rank}").open("w", 1) for name in ("out", "err"))
+    # A shell starts what it runs in the background with Ctrl-C ignored, the tests too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # The parent's threads are not here: nothing may wait for them.
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
