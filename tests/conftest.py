@@ -65,7 +65,7 @@ def scenes(scenes_root, monkeypatch):
     return scenes_root
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_overrides():
     """Overrides for tests that run train_net.py as a user does."""
     return SMALL_MODEL

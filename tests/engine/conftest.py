@@ -18,14 +18,7 @@ LAZY = ROOT / "configs/tinyscenes/efpn_bs_r18.py"
 TIMEOUT = 240  # seconds; a run takes two or three
 
 # Average and DCLoss on, a checkpoint every second step of six, no evaluation.
-SMALL = [
-    "model.backbone.out_channels=16",
-    "model.proposal_generator.head.in_channels=16",
-    "model.proposal_generator.post_nms_topk=[50,50]",
-    "model.roi_heads.box_head.input_shape.channels=16",
-    "model.roi_heads.box_head.fc_dims=[32]",
-    "model.roi_heads.box_predictor.input_shape.channels=32",
-    "model.roi_heads.batch_size_per_image=32",
+SHORT = [
     "model.backbone.bottom_up.stem.out_channels=8",
     "train.device=cpu",
     "train.ema.enabled=True",
@@ -103,7 +96,7 @@ class Run:
 
 
 @pytest.fixture(scope="session")
-def run_training(scenes_root):
+def run_training(scenes_root, small_overrides):
     """Run train_net.py to its end: forked here, or by a launcher that starts its processes."""
     # Forked from a process that has imported everything: starting one costs nothing.
     server = multiprocessing.get_context("forkserver")
@@ -116,7 +109,9 @@ def run_training(scenes_root):
         for path in folder.glob("output.*"):
             path.unlink()
         output = "train.output_dir" if config == LAZY else "OUTPUT_DIR"
-        arguments = [*options, "--config-file", str(config), *(SMALL if config == LAZY else [])]
+        arguments = [*options, "--config-file", str(config)]
+        if config == LAZY:
+            arguments += [*small_overrides, *SHORT]
         arguments += [*overrides, f"{output}={folder}/run"]
         environment = {
             "CUDA_VISIBLE_DEVICES": "",
