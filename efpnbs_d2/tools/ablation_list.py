@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-from omegaconf import OmegaConf
+from .ablation_base import read_over_base
 
 __all__ = ["Ablation", "Comparison", "Run", "find_list", "read_list"]
 
@@ -76,55 +75,84 @@ def find_list(name: str) -> Path:
 
 
 def read_list(path: Path) -> Ablation:
-    """Read and check a list. Paths of configs in it are relative to its own folder.
+    """Read and check a list; see `ablation_base.read_over_base` for the file that it builds on.
 
     Raises:
         ValueError: a key is unknown, missing or of the wrong kind, or names nothing.
-        OSError: the file cannot be read.
+        OSError: a file cannot be read.
     """
-    try:
-        # OmegaConf's reader refuses a key that stands twice; the plain one takes the last.
-        data = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    top = _section(data, str(path), needed="title seeds runs", known="overrides starts comparisons")
-    shared = _texts(top.get("overrides", []), f"{path}: overrides")
-    starts = _runs(top.get("starts", {}), path, "starts", shared)
-    runs = _runs(top["runs"], path, "runs", shared)
-    for run in runs.values():
-        if run.start and run.start not in starts:
-            _refuse(f"{path}: runs.{run.name}.start", run.start, _one_of(starts))
+    data, source = read_over_base(path)
+    known = "configs overrides start starts comparisons"
+    top = _section(data, source, needed="title seeds runs", known=known)
+    configs = _configs(top.get("configs", {}), f"{source}: configs")
+    shared = _texts(top.get("overrides", []), f"{source}: overrides")
+    starts = _runs(top.get("starts", {}), f"{source}: starts", configs, shared)
+    start = _start(top.get("start"), f"{source}: start", starts)
+    runs = _runs(top["runs"], f"{source}: runs", configs, shared, starts, start)
     if not runs:
-        _refuse(f"{path}: runs", top["runs"], "at least one run")
+        _refuse(f"{source}: runs", top["runs"], "at least one run")
     entries = top.get("comparisons", [])
     if not isinstance(entries, list):
-        _refuse(f"{path}: comparisons", entries, "a list")
+        _refuse(f"{source}: comparisons", entries, "a list")
     comparisons = [
-        _comparison(entry, f"{path}: comparisons[{n}]", runs) for n, entry in enumerate(entries)
+        _comparison(entry, f"{source}: comparisons[{n}]", runs) for n, entry in enumerate(entries)
     ]
-    seeds = _seeds(top["seeds"], f"{path}: seeds")
+    seeds = _seeds(top["seeds"], f"{source}: seeds")
     return Ablation(path.stem, str(top["title"]), seeds, starts, runs, tuple(comparisons))
 
 
-def _runs(node: Any, path: Path, section: str, shared: tuple[str, ...]) -> dict[str, Run]:
+def _configs(node: Any, place: str) -> dict[str, Path]:
     if not isinstance(node, dict):
-        _refuse(f"{path}: {section}", node, "names with a config each")
+        _refuse(place, node, "names with the path of a config each")
+    return {str(name): _config(value, f"{place}.{name}", {}) for name, value in node.items()}
+
+
+def _config(value: Any, place: str, named: Mapping[str, Path]) -> Path:
+    path = named.get(str(value), Path(str(value)))
+    if path.suffix != ".py" or not path.is_file():
+        names = f", or {_one_of(named)}" if named else ""
+        _refuse(place, value, f"an existing LazyConfig (.py){names}")
+    return path
+
+
+def _start(value: Any, place: str, starts: Mapping[str, Run]) -> str:
+    name = "" if value is None else str(value)
+    if name and name not in starts:
+        _refuse(place, value, _one_of(starts))
+    return name
+
+
+def _runs(
+    node: Any,
+    section: str,
+    configs: Mapping[str, Path],
+    shared: tuple[str, ...],
+    starts: Mapping[str, Run] | None = None,
+    start: str = "",
+) -> dict[str, Run]:
+    """Those of a section.
+
+    Args:
+        shared: overrides of each.
+        starts: what runs may begin with; None: these are starts themselves.
+        start: of the runs that name none.
+    """
+    if not isinstance(node, dict):
+        _refuse(section, node, "names with a config each")
     found = {}
     for name, entry in node.items():
-        place = f"{path}: {section}.{name}"
+        place = f"{section}.{name}"
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(name)):
             _refuse(place, name, "a name of letters, digits, '_', '-' and '.'")
-        own = "untrained" if section == "starts" else "start"
+        own = "untrained" if starts is None else "start"
         values = _section(entry, place, needed="config", known=f"overrides {own}")
-        config = path.parent / str(values["config"])
-        if not config.is_file():
-            _refuse(f"{place}.config", values["config"], f"a config, relative to {path.parent}")
+        config = _config(values["config"], f"{place}.config", configs)
         untrained = values.get("untrained", False)
         if not isinstance(untrained, bool):
             _refuse(f"{place}.untrained", untrained, "true or false")
         overrides = shared + _texts(values.get("overrides", []), f"{place}.overrides")
-        start = str(values.get("start", ""))
-        found[str(name)] = Run(str(name), config.resolve(), overrides, start, untrained)
+        begins = _start(values.get("start", start), f"{place}.start", starts or {})
+        found[str(name)] = Run(str(name), config, overrides, begins, untrained)
     return found
 
 

@@ -7,7 +7,7 @@ import pytest
 from efpnbs_d2.tools import ablation_list
 from efpnbs_d2.tools.ablation_list import Comparison, find_list, read_list
 from efpnbs_d2.tools.ablation_runs import plan
-from efpnbs_d2.tools.ablation_settings import unfair_keys
+from efpnbs_d2.tools.ablation_settings import read_settings, unfair_keys
 
 GOOD = """
 title: two runs
@@ -56,7 +56,7 @@ def test_a_list_is_read(write, tmp_path):
         ("[3, 1]", "[]", "different whole numbers"),
         ("[3, 1]", "[true]", "different whole numbers"),
         ("[a=1]", "a=1", "overrides: found 'a=1', expected a list"),
-        ("  all: {config: fpn.py", "  all: {config: no.py", "runs.all.config: found 'no.py'"),
+        ("  all: {config: fpn.py", "  all: {config: no.py", "no.py', expected an existing"),
         ("start: first", "start: second", "runs.fpn.start: found 'second', expected one of first"),
         ("untrained: true", "untrained: 1", "starts.first.untrained: found 1"),
         ("untrained: true", "start: first", "starts.first: found 'start'"),
@@ -100,6 +100,18 @@ def test_the_project_s_lists_hold_fixed_what_they_do_not_compare(tmp_path):
             for run in comparison.runs:
                 keys = unfair_keys(comparison, settings[comparison.baseline], settings[run])
                 assert not keys, (path, run)
+
+
+def test_the_stock_recipe_takes_as_many_steps_as_a_start_and_a_run():
+    for name in ("visdrone_mini", "tinyperson_mini"):
+        ablation = read_list(find_list(name))
+        stock, fpn = (
+            read_settings(ablation.runs[run], ablation.starts) for run in ("stock", "fpn")
+        )
+        steps = int(fpn["start.train.max_iter"]) + int(fpn["train.max_iter"])
+        assert int(stock["train.max_iter"]) == steps
+        # They share one backbone; the other runs have it by their start.
+        assert stock["train.init_checkpoint"] == fpn["start.train.init_checkpoint"] != ""
 
 
 def test_a_plan_goes_seed_by_seed_and_knows_its_starts(write, tmp_path):
