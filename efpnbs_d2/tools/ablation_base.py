@@ -41,7 +41,7 @@ def read_over_base(path: Path, above: tuple[Path, ...] = ()) -> tuple[Any, str]:
     base, found = path.parent / str(name), f"{path}: {_BASE}: found {name!r}, expected"
     if not base.is_file():
         raise ValueError(f"{found} a YAML file, its path relative to {path.parent}")
-    if any(base.samefile(file) for file in (*above, path)):
+    if any(base.samefile(file) for file in above):
         raise ValueError(f"{found} a file that does not build on this one")
     below, files = read_over_base(base, (*above, path))
     if not isinstance(below, dict):

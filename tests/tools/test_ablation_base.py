@@ -121,7 +121,6 @@ def test_a_mistake_of_the_base_is_named(write, base, message):
         ("first: {config: fpn}", "first: {config: rpn}", "starts.first.config: found 'rpn', "
          "expected an existing LazyConfig (.py), or one of fpn, efpn_bs"),
         ("fpn: fpn.py", "fpn: no.py", "configs.fpn: found '"),
-        ("fpn: fpn.py", "fpn: fpn.yaml", "configs.fpn: found 'fpn.yaml', expected an existing"),
         ("{fpn: fpn.py, efpn_bs: deeper/efpn_bs.py}", "[fpn.py]", "configs: found ["),
         ("start: first", "start: second", ": start: found 'second', expected one of first"),
         ("start: null", "start: 0", "runs.stock.start: found 0, expected one of first"),
@@ -132,3 +131,11 @@ def test_unknown_configs_and_starts_are_named(write, old, new, message):
     with pytest.raises(ValueError, match="mine.yaml on ") as error:
         read_list(write("mine.yaml", MINE.replace(old, new, 1)))
     assert message in str(error.value)
+
+
+def test_a_config_of_another_kind_is_refused_wherever_the_command_is_run(write, monkeypatch):
+    write("fpn.yaml", "")
+    path = write("mine.yaml", MINE.replace("fpn.py", "fpn.yaml"))
+    monkeypatch.chdir(path.parent)
+    with pytest.raises(ValueError, match=r"found 'fpn\.yaml', expected an existing LazyConfig"):
+        read_list(path)
