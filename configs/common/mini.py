@@ -1,17 +1,28 @@
 """Real data sets on a CPU: a narrow ResNet-18 from scratch, on small crops, for a short run."""
 
+from detectron2.config import LazyCall as L
+
+from efpnbs_d2.data.augmentation import RandomScale
+
 from .augmentation import crop_and_flip
 from .parts import narrow, train_from_scratch, use_resnet
 from .schedule import adamw, warmup_cosine
 
 
-def fit_for_a_cpu(model, dataloader, train, output_dir):
-    """Shrink a recipe in place; return its optimizer and learning-rate schedule."""
+def fit_for_a_cpu(model, dataloader, train, output_dir, enlarge=1):
+    """Shrink a recipe in place; return its optimizer and learning-rate schedule.
+
+    Crops of 256 px are seen `enlarge` times as large as they are, whole images too.
+    """
     use_resnet(model, 18)
     train_from_scratch(model)
     narrow(model, channels=64, fc_dim=256)
 
-    dataloader.train.mapper.augmentations = crop_and_flip(size=(256, 256), object_prob=0.9)
+    side = 256 // enlarge
+    dataloader.train.mapper.augmentations = crop_and_flip(size=(side, side), object_prob=0.9)
+    if enlarge > 1:
+        for mapper in (dataloader.train.mapper, dataloader.test.mapper):
+            mapper.augmentations.append(L(RandomScale)(low=enlarge, high=enlarge))
     dataloader.train.total_batch_size = train.reference_batch_size = 4
     dataloader.train.num_workers = dataloader.test.num_workers = 2
 

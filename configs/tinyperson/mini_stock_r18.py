@@ -6,6 +6,7 @@ from .fpn_r50 import dataloader, train
 
 model.roi_heads.num_classes = 1
 fewer_samples(model)
+# Objects of 5 px are little more than a cell of P2.
 optimizer, lr_multiplier = fit_for_a_cpu(
-    model, dataloader, train, output_dir="output/tinyperson/mini_stock_r18"
+    model, dataloader, train, output_dir="output/tinyperson/mini_stock_r18", enlarge=2
 )
