@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.engine import hooks
+from detectron2.utils import comm
 
 from ..atomic import write_atomically
 from ..checkpoint import Checkpointer
+from .preemption import leave
 
 # Beside `model_best`: its metric, and which evaluation was the last that came to its end.
 EVALUATION_RECORD = "model_best.json"
@@ -45,7 +47,11 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
 
 
 class Evaluation(hooks.EvalHook):
-    """Detectron2's; `--resume` makes up for the evaluation that the run was interrupted in."""
+    """Detectron2's; `--resume` makes up for the evaluation that the run was interrupted in.
+
+    Raises (where it evaluates):
+        SystemExit: SIGTERM came before the evaluation, to one of the processes.
+    """
 
     def __init__(self, period: int, evaluate: Callable[[], dict[str, Any]], folder: str):
         """
@@ -74,6 +80,9 @@ class Evaluation(hooks.EvalHook):
 
     def _do_eval(self) -> None:
         self.trainer.at_rest = True
+        # SIGTERM may have come after the processes agreed to go on past the present step.
+        if any(comm.all_gather(self.trainer.stop_requested)):
+            leave()
         super()._do_eval()
         self.trainer.at_rest = False
 

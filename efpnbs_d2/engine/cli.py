@@ -152,8 +152,11 @@ def _launch(args: argparse.Namespace) -> None:
 
 
 def _terminate_children(*_: Any) -> None:
-    for process in multiprocessing.active_children():
+    children = multiprocessing.active_children()
+    for process in children:
         process.terminate()
+    if not children:  # not started yet: nobody else would stop
+        sys.exit(EXIT_CODE)
 
 
 def _run(args: argparse.Namespace) -> None:

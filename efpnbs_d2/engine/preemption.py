@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from multiprocessing.util import Finalize
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm
@@ -27,7 +27,7 @@ def stopping_on_sigterm(trainer: "TinyTrainer") -> Iterator[None]:
 
     def request(*_: Any) -> None:
         if trainer.at_rest:
-            _leave()
+            leave()
         trainer.stop_requested = True
 
     if threading.current_thread() is not threading.main_thread():
@@ -50,10 +50,11 @@ class StopAfterStep(HookBase):
         """
         if self.trainer.stopping:
             comm.synchronize()  # a process that leaves early takes the one that saves with it
-            _leave()
+            leave()
 
 
-def _leave() -> None:
+def leave() -> NoReturn:
+    """End this process, whose state a checkpoint holds, with `EXIT_CODE`."""
     logger.warning("Stopped by SIGTERM; a checkpoint holds all of it, --resume continues there")
     raise SystemExit(EXIT_CODE)
 

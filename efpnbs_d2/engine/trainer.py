@@ -89,6 +89,11 @@ class TinyTrainer(SimpleTrainer):
             )
         super().before_train()
 
+    def after_train(self) -> None:
+        # Detectron2 counts one further also when a finished run is resumed and takes no step.
+        self.iter: int = min(self.iter, self.max_iter)
+        super().after_train()
+
     @property
     def _data_loader_iter(self) -> Any:
         if self._data_loader_iter_obj is None:

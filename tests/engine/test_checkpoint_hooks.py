@@ -52,7 +52,9 @@ def test_only_an_evaluation_that_was_due_and_not_done_is_made_up(
     done = []
     storage = SimpleNamespace(iter=start)
     hook = Evaluation(100, lambda: done.append(storage.iter), str(tmp_path))
-    hook.trainer = SimpleNamespace(start_iter=start, max_iter=900, storage=storage)
+    hook.trainer = SimpleNamespace(
+        start_iter=start, max_iter=900, storage=storage, stop_requested=False
+    )
     hook.before_train()
     assert done == made_up
     assert storage.iter == start
@@ -61,7 +63,7 @@ def test_only_an_evaluation_that_was_due_and_not_done_is_made_up(
 def test_a_run_that_failed_in_its_last_step_is_not_evaluated(tmp_path):
     done = []
     hook = Evaluation(0, lambda: done.append(1), str(tmp_path))
-    hook.trainer = SimpleNamespace(iter=8, max_iter=9)
+    hook.trainer = SimpleNamespace(iter=8, max_iter=9, stop_requested=False)
     hook.after_train()
     assert done == []
     hook.trainer.iter = 9

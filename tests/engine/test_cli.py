@@ -11,6 +11,7 @@ import torch
 from detectron2.config import LazyConfig
 from omegaconf import OmegaConf
 
+from efpnbs_d2.engine import cli
 from efpnbs_d2.engine.cli import load_config, main
 from efpnbs_d2.engine.recipe import LazyRecipe
 
@@ -101,6 +102,13 @@ def test_a_full_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch
     with pytest.raises(SystemExit, match=f"could not write {run}.*No space left.*free disk space"):
         main(["--config-file", LAZY, f"train.output_dir={run}"])
     assert list(run.iterdir()) == []
+
+
+def test_sigterm_before_the_launchers_processes_exist_ends_it(monkeypatch):
+    monkeypatch.setattr(cli.multiprocessing, "active_children", list)
+    with pytest.raises(SystemExit) as exit_info:
+        cli._terminate_children()
+    assert exit_info.value.code == 143
 
 
 def test_overrides_reach_both_config_systems():

@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import signal
+import time
 from pathlib import Path
 
 import torch
@@ -70,6 +71,28 @@ def terminate_in_evaluation(trainer):
     ProtocolEvaluator.process = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
 
 
+def terminate_before_evaluation(trainer):
+    """When all have agreed to go on past the fourth step, which an evaluation follows."""
+    write = trainer._write_metrics
+
+    def write_and_terminate(*arguments):
+        write(*arguments)
+        if trainer.iter == FAULT_ITERATION + 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer._write_metrics = write_and_terminate
+    ProtocolEvaluator.process = None  # no image may be evaluated
+
+
+def terminate_launcher(trainer):
+    """The process that started this one, which has to hand the signal on."""
+    os.kill(os.getppid(), signal.SIGTERM)
+    deadline = time.monotonic() + 60
+    while not trainer.stop_requested:
+        assert time.monotonic() < deadline, "the signal did not arrive here"
+        time.sleep(0.01)
+
+
 def kill_worker(trainer):
     workers = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     os.kill(int(workers[0]), signal.SIGKILL)
@@ -95,6 +118,18 @@ def truncate_images(trainer):
 
 def loss_is_nan(trainer):
     trainer._forward = lambda batch: {"loss_cls": torch.tensor(float("nan"), requires_grad=True)}
+
+
+def no_objects(trainer):
+    """From now on, this process's images have none."""
+    forward = trainer._forward
+
+    def forward_without_objects(batch):
+        losses = forward([{**s, "instances": s["instances"][:0]} for s in batch])
+        assert trainer.storage.latest()["roi_head/num_fg_samples"][0] == 0
+        return losses
+
+    trainer._forward = forward_without_objects
 
 
 def prepare():
