@@ -140,7 +140,11 @@ def evaluated(run_training, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("fault", "exit_code"),
-    [("kill_in_evaluation", -signal.SIGKILL), ("terminate_in_evaluation", 143)],
+    [
+        ("kill_in_evaluation", -signal.SIGKILL),
+        ("terminate_in_evaluation", 143),
+        ("terminate_before_evaluation", 143),
+    ],
 )
 def test_an_interrupted_evaluation_is_made_up_for(
     run_training, evaluated, differences, tmp_path, fault, exit_code
