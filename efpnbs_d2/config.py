@@ -1,6 +1,16 @@
-"""The yacs keys that this package adds to Detectron2's config."""
+"""The yacs keys that this package adds to Detectron2's config, and which system a file is of."""
+
+import re
+from pathlib import Path
 
 from detectron2.config import CfgNode as CN
+
+
+def is_lazy(config_file: str | Path) -> bool:
+    """Whether a config file is a LazyConfig: a .py, or the `config.yaml` of such a run's folder."""
+    if str(config_file).endswith(".py"):
+        return True
+    return re.search("^model:", Path(config_file).read_text("utf-8", "replace"), re.M) is not None
 
 
 def add_efpnbs_config(cfg: CN) -> None:

@@ -1,10 +1,13 @@
 """Every config builds, says what its name promises, and lets crowds through."""
 
+from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from detectron2.config import LazyConfig, get_cfg
+from detectron2.config import LazyConfig, get_cfg, instantiate
+from detectron2.data.transforms import AugInput, AugmentationList
 from detectron2.modeling import FPN, GeneralizedRCNN, StandardROIHeads
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.proposal_generator import RPN
@@ -156,6 +159,24 @@ def test_rfla_follows_the_resnet():
         generator = LazyRecipe(load_config(str(CONFIGS / f"{name}.py"), [])).build_model()
         cells = generator.proposal_generator.anchor_generator.cell_anchors
         assert [2 * float(c[1, 2] - c[1, 0]) for c in cells] == pytest.approx(sides)
+
+
+def test_enlarged_recipes_enlarge_in_training_and_testing_alike():
+    """And the checkpoint's card knows, from which predictors take the scale."""
+    for name in ("fpn", "stock"):
+        recipe = LazyRecipe(load_config(str(CONFIGS / f"tinyperson/mini_{name}_r18.py"), []))
+        image = AugInput(
+            np.zeros((640, 640, 3), np.uint8), boxes=np.array([[300.0, 300, 305, 306]])
+        )
+        loaders = recipe.cfg.dataloader
+        for loader, side in ((loaders.train, 256), (loaders.test, 1280)):
+            mapper, shape = loader.mapper, (side, side)
+            seen = deepcopy(image)
+            transform = AugmentationList(list(instantiate(mapper.augmentations)))(seen)
+            assert seen.image.shape[:2] == shape
+            x1, y1, x2, y2 = transform.apply_box(image.boxes)[0]
+            assert (x2 - x1, y2 - y1) == (10, 12)
+        assert recipe.input_scale["min_size_test"] == 1280
 
 
 def _tiny_objects():

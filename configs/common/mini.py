@@ -1,5 +1,6 @@
 """Real data sets on a CPU: a narrow ResNet-18 from scratch, on small crops, for a short run."""
 
+import detectron2.data.transforms as T
 from detectron2.config import LazyCall as L
 
 from efpnbs_d2.data.augmentation import RandomScale
@@ -9,20 +10,13 @@ from .parts import narrow, train_from_scratch, use_resnet
 from .schedule import adamw, warmup_cosine
 
 
-def fit_for_a_cpu(model, dataloader, train, output_dir, enlarge=1):
-    """Shrink a recipe in place; return its optimizer and learning-rate schedule.
-
-    Crops of 256 px are seen `enlarge` times as large as they are, whole images too.
-    """
+def fit_for_a_cpu(model, dataloader, train, output_dir):
+    """Shrink a recipe in place; return its optimizer and learning-rate schedule."""
     use_resnet(model, 18)
     train_from_scratch(model)
     narrow(model, channels=64, fc_dim=256)
 
-    side = 256 // enlarge
-    dataloader.train.mapper.augmentations = crop_and_flip(size=(side, side), object_prob=0.9)
-    if enlarge > 1:
-        for mapper in (dataloader.train.mapper, dataloader.test.mapper):
-            mapper.augmentations.append(L(RandomScale)(low=enlarge, high=enlarge))
+    dataloader.train.mapper.augmentations = crop_and_flip(size=(256, 256), object_prob=0.9)
     dataloader.train.total_batch_size = train.reference_batch_size = 4
     dataloader.train.num_workers = dataloader.test.num_workers = 2
 
@@ -41,3 +35,15 @@ def fewer_samples(model):
     model.proposal_generator.pre_nms_topk[0] = 1000
     model.proposal_generator.post_nms_topk = (500, 1000)
     model.roi_heads.batch_size_per_image = 128
+
+
+def enlarge(dataloader, times, short_edge):
+    """Show crops of 256 px and whole images, whose short edge is known, `times` as large."""
+    side = 256 // times
+    dataloader.train.mapper.augmentations = [
+        *crop_and_flip(size=(side, side), object_prob=0.9),
+        L(RandomScale)(low=times, high=times),
+    ]
+    dataloader.test.mapper.augmentations = [
+        L(T.ResizeShortestEdge)(short_edge_length=short_edge * times, max_size=4096)
+    ]

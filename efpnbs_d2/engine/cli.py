@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..atomic import write_atomically
-from ..config import add_efpnbs_config
+from ..config import add_efpnbs_config, is_lazy
 from .distributed import process_group, started_by_torchrun
 from .lost_processes import explain_lost_process, lost_processes_explained
 from .preemption import EXIT_CODE
@@ -66,7 +66,7 @@ def load_config(path: str, overrides: Sequence[str]) -> DictConfig | CfgNode:
     """Read a config file and apply `key=value` overrides.
 
     Args:
-        path: a LazyConfig (.py) or yacs (.yaml) file.
+        path: a LazyConfig (.py, or the config.yaml of a run's folder) or yacs (.yaml) file.
         overrides: "key=value" (for yacs also "KEY", "VALUE" pairs); "+key=value" adds a key that
             a LazyConfig does not spell out.
 
@@ -78,11 +78,9 @@ def load_config(path: str, overrides: Sequence[str]) -> DictConfig | CfgNode:
         raise FileNotFoundError(
             f"config file {path!r} not found; --config-file takes a .py or .yaml of configs/"
         )
-    if path.endswith(".py"):
-        return _load_lazy(path, overrides)
-    if path.endswith((".yaml", ".yml")):
-        return _load_yacs(path, overrides)
-    raise ValueError(f"config file {path} must end in .py (LazyConfig) or .yaml (yacs)")
+    if not path.endswith((".py", ".yaml", ".yml")):
+        raise ValueError(f"config file {path} must end in .py (LazyConfig) or .yaml (yacs)")
+    return _load_lazy(path, overrides) if is_lazy(path) else _load_yacs(path, overrides)
 
 
 def _load_lazy(path: str, overrides: Sequence[str]) -> DictConfig:

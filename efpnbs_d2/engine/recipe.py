@@ -122,13 +122,19 @@ class LazyRecipe(Recipe):
         self.input_scale = {"format": cfg.dataloader.test.mapper.image_format, **self._test_size()}
 
     def _test_size(self) -> dict[str, int]:
-        for augmentation in instantiate(self.cfg.dataloader.test.mapper.augmentations):
-            if isinstance(augmentation, ResizeShortestEdge):
+        augmentations = list(instantiate(self.cfg.dataloader.test.mapper.augmentations))
+        match augmentations:
+            case []:
+                return {"min_size_test": 0, "max_size_test": 0}
+            case [ResizeShortestEdge() as resize]:
                 return {
-                    "min_size_test": int(augmentation.short_edge_length[0]),
-                    "max_size_test": int(augmentation.max_size),
+                    "min_size_test": int(resize.short_edge_length[0]),
+                    "max_size_test": int(resize.max_size),
                 }
-        return {"min_size_test": 0, "max_size_test": 0}
+        raise ValueError(
+            f"dataloader.test.mapper.augmentations is {augmentations}; expected none, or one "
+            "ResizeShortestEdge: no other could be repeated by the predictors of the checkpoint"
+        )
 
     def _build_model(self) -> nn.Module:
         return _build(self.cfg.model).to(self.options.device)

@@ -19,7 +19,7 @@ from detectron2.structures import Instances
 from omegaconf import DictConfig
 
 from ..checkpoint import Checkpointer, read_card
-from ..config import add_efpnbs_config
+from ..config import add_efpnbs_config, is_lazy
 from .batch import BatchPredictor
 
 __all__ = ["LazyPredictor", "class_names", "load_predictor", "predictor_config"]
@@ -135,12 +135,13 @@ class LazyPredictor:
 
 
 def load_predictor(config_file: str | Path, weights: str | Path) -> Any:
-    """`LazyPredictor` for a .py file, `DefaultPredictor` for any other.
+    """`LazyPredictor` for a LazyConfig, `DefaultPredictor` for a yacs config.
 
     Raises:
         FileNotFoundError, ValueError: see `LazyPredictor` and `predictor_config`.
     """
-    if str(config_file).endswith(".py"):
+    _require_file(config_file)
+    if is_lazy(config_file):
         return LazyPredictor(config_file, weights)
     return DefaultPredictor(predictor_config(config_file, weights))
 

@@ -115,3 +115,13 @@ def test_overrides_reach_both_config_systems():
     assert load_config(LAZY, ["train.max_iter=7"]).train.max_iter == 7
     assert load_config(YACS, ["SOLVER.MAX_ITER=7"]).SOLVER.MAX_ITER == 7
     assert load_config(YACS, ["SOLVER.MAX_ITER", "7"]).SOLVER.MAX_ITER == 7
+
+
+def test_the_config_of_a_run_is_one_that_can_be_run(tmp_path):
+    """What a run's folder holds is a LazyConfig as YAML; `.yaml` alone would mean yacs."""
+    written = load_config(LAZY, ["train.max_iter=7"])
+    LazyConfig.save(written, str(tmp_path / "config.yaml"))
+    read = load_config(str(tmp_path / "config.yaml"), ["train.seed=5"])
+    assert (read.train.max_iter, read.train.seed) == (7, 5)
+    built = [str(LazyRecipe(cfg).build_model()) for cfg in (read, written)]
+    assert built[0] == built[1]

@@ -2,8 +2,10 @@
 
 import logging
 
+import detectron2.data.transforms as T
 import pytest
 import torch
+from detectron2.config import LazyCall as L
 
 from efpnbs_d2.engine.recipe import LazyRecipe, YacsRecipe
 
@@ -77,3 +79,16 @@ def test_a_loader_that_cannot_split_a_step_is_refused(scenes, small_yacs):
     )
     with pytest.raises(ValueError, match="ACCUMULATION is 2, but .* RepeatFactorTrainingSampler"):
         YacsRecipe(cfg).build_train_loader()
+
+
+@pytest.mark.parametrize("also", [True, False])
+def test_a_test_image_is_only_changed_as_predictors_can_repeat_it(small_lazy, also):
+    """Their scale is the checkpoint card's: `min_size_test` and `max_size_test`."""
+    cfg = small_lazy()
+    resize = L(T.ResizeShortestEdge)(short_edge_length=64, max_size=96)
+    cfg.dataloader.test.mapper.augmentations = [resize]
+    scale = LazyRecipe(cfg).input_scale
+    assert (scale["min_size_test"], scale["max_size_test"]) == (64, 96)
+    cfg.dataloader.test.mapper.augmentations = [*([resize] if also else []), L(T.RandomFlip)()]
+    with pytest.raises(ValueError, match="expected none, or one ResizeShortestEdge"):
+        _ = LazyRecipe(cfg).input_scale

@@ -92,6 +92,7 @@ def test_a_config_file_is_read_by_its_kind(save, small_lazy, small_yacs, tmp_pat
     )
     assert isinstance(load_predictor(tmp_path / "small.yaml", weights), DefaultPredictor)
     assert isinstance(load_predictor(tmp_path / "small.py", weights), LazyPredictor)
+    assert isinstance(load_predictor(tmp_path / "lazy.yaml", weights), LazyPredictor)
 
 
 def test_what_cannot_work_is_refused(save, small_lazy, tmp_path):
