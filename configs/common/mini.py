@@ -37,13 +37,14 @@ def fewer_samples(model):
     model.roi_heads.batch_size_per_image = 128
 
 
-def enlarge(dataloader, times, short_edge):
-    """Show crops of 256 px and whole images, whose short edge is known, `times` as large."""
-    side = 256 // times
-    dataloader.train.mapper.augmentations = [
-        *crop_and_flip(size=(side, side), object_prob=0.9),
-        L(RandomScale)(low=times, high=times),
-    ]
+def enlarge_twice(dataloader, short_edge):
+    """Show objects twice as large: in crops of 128 px, and in test images of this short edge.
+
+    On images of another short edge, testing would enlarge more or less than training.
+    """
+    crop = dataloader.train.mapper.augmentations[0]
+    crop.size = (128, 128)
+    dataloader.train.mapper.augmentations.append(L(RandomScale)(low=2, high=2))
     dataloader.test.mapper.augmentations = [
-        L(T.ResizeShortestEdge)(short_edge_length=short_edge * times, max_size=4096)
+        L(T.ResizeShortestEdge)(short_edge_length=2 * short_edge, max_size=4096)
     ]

@@ -114,6 +114,10 @@ class BestCheckpointer(hooks.BestCheckpointer):
         if self._val_metric in self.trainer.storage.latest():  # of the evaluation made up for
             self._best_checking()
 
+    def after_train(self) -> None:
+        if self.trainer.iter >= self.trainer.max_iter:  # as `Evaluation`, not when interrupted
+            super().after_train()
+
     def _best_checking(self) -> None:
         super()._best_checking()
         record = {

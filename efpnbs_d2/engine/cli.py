@@ -153,7 +153,7 @@ def _terminate_children(*_: Any) -> None:
     children = multiprocessing.active_children()
     for process in children:
         process.terminate()
-    if not children:  # not started yet: nobody else would stop
+    if not children:  # none yet, or none any more: nobody else would stop
         sys.exit(EXIT_CODE)
 
 

@@ -126,14 +126,14 @@ class LazyRecipe(Recipe):
         match augmentations:
             case []:
                 return {"min_size_test": 0, "max_size_test": 0}
-            case [ResizeShortestEdge() as resize]:
+            case [ResizeShortestEdge() as resize] if len(set(resize.short_edge_length)) == 1:
                 return {
                     "min_size_test": int(resize.short_edge_length[0]),
                     "max_size_test": int(resize.max_size),
                 }
         raise ValueError(
             f"dataloader.test.mapper.augmentations is {augmentations}; expected none, or one "
-            "ResizeShortestEdge: no other could be repeated by the predictors of the checkpoint"
+            "ResizeShortestEdge to one size, which the checkpoint's predictors can repeat"
         )
 
     def _build_model(self) -> nn.Module:

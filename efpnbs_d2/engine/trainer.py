@@ -91,7 +91,7 @@ class TinyTrainer(SimpleTrainer):
 
     def after_train(self) -> None:
         # Detectron2 counts one further also when a finished run is resumed and takes no step.
-        self.iter: int = min(self.iter, self.max_iter)
+        self.iter: int = min(self.iter, max(self.start_iter, self.max_iter))
         super().after_train()
 
     @property

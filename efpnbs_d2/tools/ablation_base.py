@@ -34,7 +34,7 @@ def read_over_base(path: Path, above: tuple[Path, ...] = ()) -> tuple[Any, str]:
         data = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    data = _with_absolute_paths(data, path.resolve().parent)
+    data = _with_absolute_paths(data, path.parent)
     if not isinstance(data, dict) or _BASE not in data:
         return data, str(path)
     name = data.pop(_BASE)
@@ -59,7 +59,7 @@ def _merged(base: Mapping[Any, Any], own: Mapping[Any, Any], place: str) -> dict
         elif key in _ADDED and isinstance(below, list) and isinstance(value, list):
             merged[key] = below + value
         elif key in base and (key in _ADDED or isinstance(below, dict) or isinstance(value, dict)):
-            kinds = "two mappings or two lists"
+            kinds = "two lists" if key in _ADDED else "two mappings"
             raise ValueError(f"{place}{key}: found {value!r} over {below!r}, expected {kinds}")
         else:
             merged[key] = value

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from detectron2.utils.events import EventStorage, TensorboardXWriter
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from efpnbs_d2.engine.metrics_writer import MetricsWriter
 
@@ -46,8 +47,8 @@ def _log(folder, steps, loss, *, resume, crashed):
     with EventStorage(steps.start) as storage:
         hook.trainer = SimpleNamespace(start_iter=steps.start, max_iter=100, storage=storage)
         hook.before_train()
-        for hook.trainer.iter in steps:
-            storage.iter = hook.trainer.iter
+        for step in steps:
+            storage.iter = hook.trainer.iter = step
             storage.put_scalar("total_loss", loss)
             if storage.iter == steps[-1]:
                 storage.put_image("predictions/0", np.zeros((3, 4, 4), dtype=np.uint8))
@@ -65,7 +66,9 @@ def _events(folder):
     return losses, [event.step for event in events.Images("predictions/0")]
 
 
-def test_events_that_a_resumed_run_repeats_are_purged(tmp_path):
+def test_events_that_a_resumed_run_repeats_are_purged(tmp_path, monkeypatch):
+    # Files of one second are read in the order of their counter's digits: 10 before 9.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     _log(tmp_path, range(0, 6), 9.0, resume=False, crashed=True)
     assert _events(tmp_path) == ([(step, 9.0) for step in range(6)], [5])
     # Resumed from the checkpoint after the third step, crashed once more, and resumed from there.

@@ -91,4 +91,12 @@ def test_a_test_image_is_only_changed_as_predictors_can_repeat_it(small_lazy, al
     assert (scale["min_size_test"], scale["max_size_test"]) == (64, 96)
     cfg.dataloader.test.mapper.augmentations = [*([resize] if also else []), L(T.RandomFlip)()]
     with pytest.raises(ValueError, match="expected none, or one ResizeShortestEdge"):
-        _ = LazyRecipe(cfg).input_scale
+        LazyRecipe(cfg)
+
+
+def test_a_test_image_has_one_size(small_lazy):
+    cfg = small_lazy()
+    resize = L(T.ResizeShortestEdge)(short_edge_length=[48, 64], max_size=96)
+    cfg.dataloader.test.mapper.augmentations = [resize]
+    with pytest.raises(ValueError, match="to one size"):
+        LazyRecipe(cfg)

@@ -43,6 +43,7 @@ def _process(rank, folder, values):
         except FloatingPointError as error:
             message = str(error)
     torch.save((model.module.w.item(), unexchanged, message), f"{folder}/{rank}")
+    dist.barrier()  # a group that ends while the other still talks may abort its process
     dist.destroy_process_group()
 
 

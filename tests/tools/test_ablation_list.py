@@ -100,6 +100,9 @@ def test_the_project_s_lists_hold_fixed_what_they_do_not_compare(tmp_path):
             for run in comparison.runs:
                 keys = unfair_keys(comparison, settings[comparison.baseline], settings[run])
                 assert not keys, (path, run)
+        if "fpn_again" in settings:  # nearly the same rate, or it would be no control
+            rates = [float(settings[run]["optimizer.lr"]) for run in ("fpn", "fpn_again")]
+            assert rates[0] != rates[1] == pytest.approx(rates[0], rel=1e-3)
 
 
 def test_the_stock_recipe_takes_as_many_steps_as_a_start_and_a_run():
