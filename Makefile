@@ -34,7 +34,7 @@ web: setup ## serve a page to try a detector: the demo's, or WEB="--config-file 
 		$(RUN) -m pip install --quiet --no-build-isolation --editable '.[web]'
 	@$(RUN) -m efpnbs_d2.tools.web $(WEB)
 
-bench: setup ## measure the speed against what is replaced: an hour; BENCH=--quick: minutes
+bench: setup ## measure the speed against what is replaced: half an hour or more; BENCH=--quick: minutes
 	@$(RUN) -m efpnbs_d2.tools.bench --output output/bench.json $(BENCH)
 
 test: lint ## run the linter, the type checker and all tests
