@@ -42,11 +42,14 @@ class Comparison:
     Attributes:
         may_differ: beginnings of config keys that are compared here, so that a difference in them
             is no mistake.
+        control: runs that are the baseline but for chance; its mean takes them in where all runs
+            are seen together.
     """
 
     baseline: str
     runs: tuple[str, ...]
     may_differ: tuple[str, ...] = ()
+    control: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,13 +160,14 @@ def _runs(
 
 
 def _comparison(entry: Any, place: str, runs: Mapping[str, Run]) -> Comparison:
-    values = _section(entry, place, needed="baseline runs", known="may_differ")
+    values = _section(entry, place, needed="baseline runs", known="may_differ control")
     compared = _texts(values["runs"], f"{place}.runs")
-    for name in (str(values["baseline"]), *compared):
+    control = _texts(values.get("control", []), f"{place}.control")
+    for name in (str(values["baseline"]), *compared, *control):
         if name not in runs:
             _refuse(place, name, _one_of(runs))
     may_differ = _texts(values.get("may_differ", []), f"{place}.may_differ")
-    return Comparison(str(values["baseline"]), compared, may_differ)
+    return Comparison(str(values["baseline"]), compared, may_differ, control)
 
 
 def _seeds(node: Any, place: str) -> tuple[int, ...]:

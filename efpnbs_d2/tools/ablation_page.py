@@ -1,6 +1,6 @@
 """What an ablation writes: `ablation.csv`, `ablation.html` and the same tables as `ablation.md`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,11 @@ _READING = (
     "In brackets is the 95% confidence interval by Student's t over the pairs of seeds. It covers "
     "the chance of training, not that of the choice of images; of many numbers, one in twenty "
     "seems to differ by chance alone."
+)
+_TOGETHER = (
+    "All runs together: minus the mean of {}. What chance does is estimated from all of them, "
+    "which says more than a pair's few seeds, and supposes that it does as much to each; ± is half "
+    "the 95% interval."
 )
 
 
@@ -54,7 +59,8 @@ def _page(results: Results) -> Page:
         _add_charts(page, results, comparison, accuracies)
         for group in accuracies:
             page.heading(group.title, level=3)
-            page.table(*tables.difference_table(results, comparison, group), group.explanation)
+            for explanation, table in _compared(results, comparison, group):
+                page.table(*table, explanation)
         page.heading("What differs", level=3)
         page.table(*tables.what_differs(results, comparison))
     page.heading("Each run")
@@ -65,6 +71,16 @@ def _page(results: Results) -> Page:
     page.heading("Set-up")
     page.table(*_setup(results))
     return page
+
+
+def _compared(
+    results: Results, comparison: Comparison, group: Group
+) -> Iterator[tuple[str, Table]]:
+    """The tables of a group, each with its explanation."""
+    yield group.explanation, tables.difference_table(results, comparison, group)
+    if len(comparison.runs) + len(comparison.control) > 1:  # a single pair says the same again
+        baselines = " and ".join((comparison.baseline, *comparison.control))
+        yield _TOGETHER.format(baselines), tables.pooled_table(results, comparison, group)
 
 
 def _facts(results: Results) -> list[tuple[str, object]]:
@@ -130,8 +146,9 @@ def _markdown(results: Results) -> str:
     for comparison in results.ablation.comparisons:
         parts += [f"## Against {comparison.baseline}", _READING]
         for group in groups:
-            parts += [f"### {group.title}", group.explanation]
-            parts.append(_lines(tables.difference_table(results, comparison, group)))
+            parts.append(f"### {group.title}")
+            for explanation, table in _compared(results, comparison, group):
+                parts += [explanation, _lines(table)]
         parts += ["### What differs", _lines(tables.what_differs(results, comparison))]
     parts.append("## Each run")
     for group in groups:

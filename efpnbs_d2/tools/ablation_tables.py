@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from .ablation_list import Ablation, Comparison
 from .ablation_measures import MEMORY, SECONDS, is_smaller_better
 from .ablation_settings import Settings, differences, short_key, unfair_keys
-from .ablation_statistics import Difference, mean_and_deviation, paired_difference
+from .ablation_statistics import (
+    Difference,
+    mean_and_deviation,
+    paired_difference,
+    pooled_differences,
+)
 from .evaluation_text import sign
 from .html_page import Number
 
@@ -24,6 +29,7 @@ __all__ = [
     "difference_table",
     "groups",
     "mean_table",
+    "pooled_table",
     "verdict",
     "what_differs",
 ]
@@ -62,6 +68,14 @@ class Results:
         """A run minus its baseline."""
         baseline = self.by_seed(comparison.baseline, measure)
         return paired_difference(baseline, self.by_seed(run, measure))
+
+    def pooled(self, comparison: Comparison, measure: str) -> list[Difference]:
+        """The runs of a comparison minus the mean of its baseline and controls."""
+        baselines = (comparison.baseline, *comparison.control)
+        return pooled_differences(
+            [self.by_seed(name, measure) for name in baselines],
+            [self.by_seed(name, measure) for name in comparison.runs],
+        )
 
 
 @dataclass(frozen=True)
@@ -137,6 +151,17 @@ def difference_table(results: Results, comparison: Comparison, group: Group) -> 
     return ["run", "pairs", *group.measures.values()], rows
 
 
+def pooled_table(results: Results, comparison: Comparison, group: Group) -> Table:
+    """As `difference_table`, with one spread of chance for all runs of the comparison."""
+    columns = [results.pooled(comparison, measure) for measure in group.measures]
+    rows: list[list[object]] = []
+    for run, *found in zip(comparison.runs, *columns, strict=True):
+        pairs = zip(found, group.measures, strict=True)
+        cells = [Number(_cell(difference, measure, brief=True)) for difference, measure in pairs]
+        rows.append([run, Number(max(d.seeds for d in found)), *cells])
+    return ["run", "seeds", *group.measures.values()], rows
+
+
 def what_differs(results: Results, comparison: Comparison) -> Table:
     """A row for each run: the settings that are not its baseline's, unfair ones named."""
     rows: list[list[object]] = []
@@ -153,7 +178,7 @@ def what_differs(results: Results, comparison: Comparison) -> Table:
 
 def verdict(difference: Difference, measure: str) -> str:
     """A difference in a word or three."""
-    if difference.seeds < 2:
+    if math.isnan(difference.low):
         return "too few seeds"
     better = difference.sign * (-1 if is_smaller_better(measure) else 1)
     return {1: "better", 0: "not significant", -1: "worse"}[better]
@@ -176,14 +201,15 @@ def _bins(prefix: str, kind: str) -> dict[str, str]:
     return {f"{prefix}/{kind}{size}": f"{kind}{size}" for size in _BINS}
 
 
-def _cell(difference: Difference, measure: str) -> str:
+def _cell(difference: Difference, measure: str, *, brief: bool = False) -> str:
     if math.isnan(difference.mean):
         return "–"
     digits = _digits(measure)
     interval = ""
-    if difference.seeds > 1:
+    if not math.isnan(difference.low):
         ends = (sign(end, digits) for end in (difference.low, difference.high))
-        interval = f" ({' to '.join(ends)})"
+        half = f" ± {difference.high - difference.mean:,.{digits}f}"
+        interval = half if brief else f" ({' to '.join(ends)})"
     return f"{sign(difference.mean, digits)}{interval}\n{verdict(difference, measure)}"
 
 

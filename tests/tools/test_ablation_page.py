@@ -8,7 +8,13 @@ import pytest
 
 from efpnbs_d2.tools.ablation_list import Ablation, Comparison, Run
 from efpnbs_d2.tools.ablation_page import write_report
-from efpnbs_d2.tools.ablation_tables import Results, difference_table, groups, mean_table
+from efpnbs_d2.tools.ablation_tables import (
+    Results,
+    difference_table,
+    groups,
+    mean_table,
+    pooled_table,
+)
 
 RUNS = ("fpn", "cem", "slow", "late")
 AP = "mine/aitod/AP"
@@ -50,7 +56,7 @@ def results():
 def table(results, name, make=difference_table):
     """Rows by run and column."""
     of = next(g for g in groups(results) if name in g.measures.values())
-    comparison = results.ablation.comparisons[:1] if make is difference_table else ()
+    comparison = results.ablation.comparisons[:1] if make is not mean_table else ()
     header, rows = make(results, *comparison, of)
     return {row[0]: dict(zip(header, row, strict=True)) for row in rows}
 
@@ -63,6 +69,17 @@ def test_differences_have_an_interval_and_a_verdict(results):
     assert rows["late"]["AP"] == "+1.00\ntoo few seeds"
     assert (rows["cem"]["pairs"], rows["late"]["pairs"]) == ("2", "1")
     assert rows["cem"]["APvt"] == "–"
+
+
+def test_all_runs_together_take_the_controls_into_the_baseline(results):
+    of_pairs = replace(Comparison("fpn", ("cem", "late")), control=("slow",))
+    results = replace(results, ablation=replace(results.ablation, comparisons=(of_pairs,)))
+    rows = table(results, "AP", pooled_table)
+    # Means 15 (fpn) and 17 (slow): 16. Seed 2 lies 12.03 above seed 1, so `late` would have 14.98.
+    assert rows["cem"]["AP"].startswith("+0.05 ± ")
+    assert rows["late"]["AP"].startswith("−1.02 ± ")
+    assert {row["AP"].partition("\n")[2] for row in rows.values()} == {"not significant"}
+    assert (rows["cem"]["seeds"], rows["late"]["seeds"]) == ("2", "1")
 
 
 def test_more_cost_is_worse(results):
@@ -90,6 +107,7 @@ def test_the_files_say_the_same(results, tmp_path):
         assert "cem = True" in text and "optimizer.lr = 1.0" in text
         assert "+1.05 (+0.41 to +1.69)" in text and "H" in text
     assert "| cem " in markdown and "better" in markdown
+    assert "minus the mean of fpn. " in markdown and "minus the mean of fpn. " in page
     assert "Mine &amp; yours" in page
     # Charts of AP and the official number; no run has the other charted ones.
     assert page.count("<svg") == 2
