@@ -11,6 +11,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..data.train_loader import STEP_STREAM, TrainLoader, seed_at
+from ..mixed_precision import PRECISIONS, mixed_precision
 from .preemption import shielding_from_sigterm
 
 logger = logging.getLogger(__name__)
@@ -64,14 +65,14 @@ class TinyTrainer(SimpleTrainer):
             raise ValueError(f"a step takes at least one batch, got accumulation {accumulation}")
         if amp_dtype not in (None, "float16", "bfloat16"):
             raise ValueError(f"amp dtype must be 'float16' or 'bfloat16', got {amp_dtype!r}")
-        self.amp_dtype = getattr(torch, amp_dtype) if amp_dtype else None
+        self.precision = PRECISIONS[amp_dtype or "float32"]
         self.seed, self.accumulation, self.clip_grad_norm = seed, accumulation, clip_grad_norm
         self.device = next(model.parameters()).device
         # Whether this process was asked to stop; whether all agreed to after the present step;
         # whether a checkpoint holds the present state, so that nothing is lost by leaving.
         self.stop_requested = self.stopping = self.at_rest = False
         self.grad_scaler = torch.amp.GradScaler(
-            self.device.type, enabled=self.amp_dtype == torch.float16
+            self.device.type, enabled=self.precision == torch.float16
         )
 
     def before_train(self) -> None:
@@ -140,9 +141,7 @@ class TinyTrainer(SimpleTrainer):
 
     def _forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         try:
-            with torch.autocast(
-                self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None
-            ):
+            with mixed_precision(self.model, self.precision):
                 return self.model(batch)
         except FloatingPointError as error:
             # Detectron2's RPN looks at its own predictions, before there is any loss.

@@ -16,6 +16,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
 from ..config import add_efpnbs_config
+from ..mixed_precision import mixed_precision
 from .bench_turns import wait_for
 from .memory import peak_memory_on
 
@@ -91,20 +92,20 @@ class Setting:
 
 
 def detection(detector: GeneralizedRCNN, setting: Setting, **mode: Any) -> Callable[[], None]:
-    """One image through the detector; `mode` as of `computing`."""
+    """One image through the detector; `mode` as of `mixed_precision`."""
     detector.eval()
     batch = [{"image": setting.batch()[0]["image"].to(setting.device)}]
 
     @torch.no_grad()
     def run() -> None:
-        with computing(setting.device, **mode):
+        with mixed_precision(detector, **mode):
             detector(batch)
 
     return run
 
 
 def training_step(detector: GeneralizedRCNN, setting: Setting, **mode: Any) -> Callable[[], None]:
-    """Losses, gradients and a step of SGD; `mode` as of `computing`.
+    """Losses, gradients and a step of SGD; `mode` as of `mixed_precision`.
 
     The learning rate is 0: each step does the work of the first one.
     """
@@ -117,19 +118,13 @@ def training_step(detector: GeneralizedRCNN, setting: Setting, **mode: Any) -> C
 
     def run() -> None:
         optimizer.zero_grad()
-        with EventStorage(), computing(setting.device, **mode):
+        with EventStorage(), mixed_precision(detector, **mode):
             losses = detector(batch)
         scaler.scale(torch.stack(list(losses.values())).sum()).backward()
         scaler.step(optimizer)
         scaler.update()
 
     return run
-
-
-def computing(device: str, precision: torch.dtype | None = None) -> torch.autocast:
-    """Mixed precision in that type; None: float32."""
-    kind = torch.device(device).type
-    return torch.autocast(kind, dtype=precision, enabled=precision is not None)
 
 
 def memory(name: str, setting: Setting) -> dict[str, float]:

@@ -11,11 +11,12 @@ from detectron2.structures import Instances
 
 from ..checkpoint import read_card
 from ..inference.augmented import AugmentedPredictor
-from ..inference.batch import PRECISIONS, BatchPredictor, Predict
+from ..inference.batch import BatchPredictor, Predict
 from ..inference.predictors import class_names, load_predictor
 from ..inference.scene import Scene, read_whole
 from ..inference.thresholds import keep_confident, score_thresholds
 from ..inference.tiled import TiledPredictor
+from ..mixed_precision import PRECISIONS
 from ..tile_corners import OVERLAP
 
 __all__ = ["Detector", "add_detector_options", "detector_settings", "load_detector"]

@@ -74,6 +74,22 @@ def test_a_detector_whose_predictions_diverge_names_its_images(scenes, small_laz
         _run(trainer, 1)
 
 
+@pytest.mark.parametrize("precision", [None, "bfloat16"])
+def test_mixed_precision_pools_float32_features(scenes, small_lazy, precision):
+    recipe = LazyRecipe(small_lazy())
+    model = recipe.build_model()
+    seen = []
+    model.roi_heads.box_pooler.register_forward_hook(
+        lambda pooler, inputs, output: seen.append(inputs[0][0].dtype)
+    )
+    model.roi_heads.box_head.register_forward_hook(
+        lambda head, inputs, output: seen.append(output.dtype)
+    )
+    loader, optimizer = recipe.build_train_loader(), recipe.build_optimizer(model)
+    _run(TinyTrainer(model, loader, optimizer, amp_dtype=precision), 1)
+    assert seen == [torch.float32, torch.bfloat16 if precision else torch.float32]
+
+
 def test_a_run_goes_on_with_another_precision():
     plain, scaled = _trainer([1.0]), _trainer([1.0], amp_dtype="float16")
     for trainer in (plain, scaled):

@@ -67,6 +67,16 @@ def test_other_precisions_find_about_the_same(default, precision):
     assert found.scores[0] == pytest.approx(expected.scores[0].item(), rel=0.1)
 
 
+def test_mixed_precision_pools_float32_features(default):
+    pooled = []
+    hook = default.model.roi_heads.box_pooler.register_forward_hook(
+        lambda pooler, inputs, output: pooled.append(inputs[0][0].dtype)
+    )
+    BatchPredictor.from_default(default, device="cpu", precision="bfloat16")(IMAGES[:1])
+    hook.remove()
+    assert pooled == [torch.float32]
+
+
 def test_unknown_options_are_refused(default):
     with pytest.raises(ValueError, match="image format 'L'"):
         BatchPredictor(default.model, image_format="L")
