@@ -20,11 +20,12 @@ def test_prints_a_line_for_each_and_where_the_time_goes(tmp_path, capsys, monkey
     cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 256, (300, 700, 3), np.uint8))
     options = ["--config-file", YAML, "--image", str(image), "--rounds", "1", "--batch-size", "2"]
     assert bench_tiled.main([*options, *SMALL]) == 0
-    head, _, bare, ours, *stages = capsys.readouterr().out.splitlines()
+    head, _, bare, ours, mixed, *stages = capsys.readouterr().out.splitlines()
     assert head.startswith("2 windows of 640 x 512 px on ") and head.endswith("batches of 2")
     assert bare.split()[:3] == ["bare", "model", "40"] and "100.0%" in bare
     assert ours.split()[0] == "TiledPredictor" and 20 <= int(ours.split()[1]) <= 40
-    seconds = {line[:16].strip(): float(line[16:].split()[0]) for line in stages}
+    assert mixed.split()[:2] == ["TiledPredictor,", "bfloat16"] and "%" in mixed
+    seconds = {line[:26].strip(): float(line[26:].split()[0]) for line in stages}
     assert list(seconds) == ["model", "crop and collate", "merge", "rest"]
     assert seconds["model"] > 0
 
