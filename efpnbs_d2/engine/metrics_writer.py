@@ -41,7 +41,7 @@ class MetricsWriter(hooks.PeriodicWriter):
             self._writers = [
                 CommonMetricPrinter(self.trainer.max_iter),
                 JSONWriter(str(path)),
-                TensorboardXWriter(self._folder, **options),
+                _EventsWriter(self._folder, **options),
             ]
 
     def after_step(self) -> None:
@@ -61,6 +61,18 @@ class MetricsWriter(hooks.PeriodicWriter):
                 f"could not write the metrics to {self._folder}: {error.strerror or error}; free "
                 "disk space, then --resume continues from the last checkpoint"
             ) from error
+
+
+class _EventsWriter(TensorboardXWriter):
+    """Detectron2's, with every entry on the disk at once, as those of metrics.json are.
+
+    TensorBoard keeps up to two minutes of them in memory. A run that ends in its last evaluation
+    would lose them for good: `--resume` repeats no step then.
+    """
+
+    def write(self) -> None:
+        super().write()
+        self._writer.flush()
 
 
 def _keep_steps_before(start: int, path: Path) -> None:

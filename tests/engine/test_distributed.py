@@ -92,18 +92,19 @@ def test_a_killed_process_takes_the_others_with_it(how, two, run_training, diffe
 
 
 @pytest.mark.parametrize(
-    ("fault", "saved", "steps"),
-    [("terminate", "model_0000002", 3), ("terminate_before_evaluation", "model_final", 4)],
+    ("fault", "iteration", "saved"),
+    [("terminate", 2, "model_0000002"), ("terminate_before_evaluation", 3, "model_final")],
 )
 def test_sigterm_to_one_process_stops_all_after_the_same_step(
-    two, run_training, differences, tmp_path, fault, saved, steps
+    two, run_training, differences, tmp_path, fault, iteration, saved
 ):
-    run = run_training(tmp_path, *EVALUATE, processes=2, FAULT=fault, FAULT_RANK="1")
+    struck = {"FAULT": fault, "FAULT_RANK": "1", "FAULT_ITERATION": str(iteration)}
+    run = run_training(tmp_path, *EVALUATE, processes=2, **struck)
     assert run.exit_codes == [143, 143], run.output[-2000:]
     assert "Stopped by SIGTERM" in run.output
     assert f"{saved}.pth" in run.files
     resumed = run_training(tmp_path, *EVALUATE, processes=2, options=["--resume"])
-    assert f"Starting training from iteration {steps}" in resumed.output
+    assert f"Starting training from iteration {iteration + 1}" in resumed.output
     assert differences(resumed.final, two.final) == []
     assert differences(resumed.best, two.best) == []
 

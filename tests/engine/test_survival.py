@@ -12,6 +12,8 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 CHECKPOINT = "model_0000001.pth"
 YACS = Path(__file__).resolve().parents[2] / "configs/yacs/tinyscenes-EFPNBS-R18.yaml"
@@ -138,6 +140,30 @@ def evaluated(run_training, tmp_path_factory):
     return run
 
 
+@pytest.fixture
+def finishes_as_evaluated(run_training, evaluated, differences, tmp_path):
+    """Resume the run of this test, which has evaluated all that the uninterrupted one has."""
+
+    def check():
+        run = run_training(tmp_path, *EVALUATED, options=["--resume"])
+        assert run.exit_code == 0, run.output[-2000:]
+        assert differences(run.final, evaluated.final) == []
+        assert differences(run.best, evaluated.best) == []
+        assert _record(evaluated)["evaluated"] == 6
+        assert _record(run) == _record(evaluated)
+        assert len(_scores(run)) == 2 and _scores(run) == _scores(evaluated)
+
+    return check
+
+
+def _record(run):
+    return json.loads((run.folder / "model_best.json").read_text())
+
+
+def _scores(run, metric="bbox/AP50"):
+    return [entry[metric] for entry in run.metrics if metric in entry]
+
+
 @pytest.mark.parametrize(
     ("fault", "exit_code"),
     [
@@ -147,20 +173,33 @@ def evaluated(run_training, tmp_path_factory):
     ],
 )
 def test_an_interrupted_evaluation_is_made_up_for(
-    run_training, evaluated, differences, tmp_path, fault, exit_code
+    run_training, finishes_as_evaluated, tmp_path, fault, exit_code
 ):
-    run = run_training(tmp_path, *EVALUATED, FAULT=fault)
+    run = run_training(tmp_path, *EVALUATED, FAULT=fault, FAULT_ITERATION="3")
     assert run.exit_code == exit_code
     assert sorted(run.steps()) == [0, 1, 2, 3]  # in the evaluation after the fourth
-    resumed = run_training(tmp_path, *EVALUATED, options=["--resume"])
-    assert resumed.exit_code == 0, resumed.output[-2000:]
-    assert differences(resumed.final, evaluated.final) == []
-    assert differences(resumed.best, evaluated.best) == []
-    record = json.loads((evaluated.folder / "model_best.json").read_text())
-    assert record["evaluated"] == 6
-    assert json.loads((resumed.folder / "model_best.json").read_text()) == record
-    scores = [[e["bbox/AP50"] for e in r.metrics if "bbox/AP50" in e] for r in (evaluated, resumed)]
-    assert len(scores[0]) == 2 and scores[0] == scores[1]
+    finishes_as_evaluated()
+
+
+@pytest.mark.parametrize("fault", ["terminate", "terminate_before_evaluation"])
+def test_sigterm_in_the_last_step_leaves_the_best_of_what_was_evaluated(
+    run_training, finishes_as_evaluated, differences, tmp_path, fault
+):
+    """Before the processes agree whether to go on past that step, and after they have."""
+    run = run_training(tmp_path, *EVALUATED, FAULT=fault, FAULT_ITERATION="5")
+    assert run.exit_code == 143
+    assert sorted(run.steps()) == [0, 1, 2, 3, 4, 5]
+    # Nothing was evaluated but the average after the fourth step.
+    record = _record(run)
+    assert (record["evaluated"], record["iteration"]) == (4, 3)
+    assert _scores(run, record["metric"]) == [record["value"]]
+    fourth = torch.load(run.folder / "model_0000003.pth")["trainer"]["hooks"]["WeightAverage"]
+    best = {f"module.{name}": value for name, value in run.best["model"].items()}
+    assert differences(best, {name: fourth[name] for name in best}) == []
+    # Those of the last steps would be lost: the resumed run repeats none.
+    events = EventAccumulator(str(run.folder)).Reload()
+    assert [event.step for event in events.Scalars("total_loss")] == [0, 1, 2, 3, 4, 5]
+    finishes_as_evaluated()
 
 
 def test_a_finished_run_is_evaluated_once_more(run_training, evaluated, tmp_path):

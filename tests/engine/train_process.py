@@ -1,8 +1,9 @@
 """`train_net.py` with a narrow backbone and a fault, for tests that start real processes.
 
 The environment names the fault (`FAULT`, a function here; none where it is not set), the process
-that it strikes (`FAULT_RANK`, 0 where it is not set) and a file for what each step computed, before
-any smoothing (`STEPS`; the process's rank is appended).
+that it strikes (`FAULT_RANK`, 0 where it is not set), before which step (`FAULT_ITERATION`, 2 where
+it is not set), and a file for what each step computed, before any smoothing (`STEPS`; the process's
+rank is appended).
 """
 
 import json
@@ -20,8 +21,8 @@ from efpnbs_d2.engine import cli
 from efpnbs_d2.engine.trainer import TinyTrainer
 from efpnbs_d2.evaluation.evaluator import ProtocolEvaluator
 
-# After the checkpoint of iteration 1, before that of iteration 3.
-FAULT_ITERATION = 2
+# After the checkpoint of iteration 1, before that of iteration 3, where nothing else is asked for.
+FAULT_ITERATION = int(os.environ.get("FAULT_ITERATION", 2))
 
 
 def narrow_stages(depth, **options):
@@ -72,13 +73,12 @@ def terminate_in_evaluation(trainer):
 
 
 def terminate_before_evaluation(trainer):
-    """When all have agreed to go on past the fourth step, which an evaluation follows."""
+    """When all have agreed to go on past the present step, which an evaluation follows."""
     write = trainer._write_metrics
 
     def write_and_terminate(*arguments):
         write(*arguments)
-        if trainer.iter == FAULT_ITERATION + 1:
-            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     trainer._write_metrics = write_and_terminate
     ProtocolEvaluator.process = None  # no image may be evaluated
