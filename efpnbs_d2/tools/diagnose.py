@@ -22,9 +22,9 @@ from tabulate import tabulate
 
 from ..atomic import write_atomically
 from ..data import read_dataset
+from ..engine.classes import check_class_count
 from ..engine.cli import USER_ERRORS, load_config
 from ..engine.recipe import LazyRecipe, Recipe, YacsRecipe
-from ..engine.run import check_class_count
 from ..modeling import DCLoss
 from .anchor_statistics import anchor_statistics
 from .detector_pair import build_pair, training_samples

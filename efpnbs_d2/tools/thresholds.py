@@ -14,6 +14,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from ..checkpoint import update_card
+from ..engine.classes import check_same_classes
 from ..engine.cli import load_config
 from ..engine.recipe import LazyRecipe, Recipe, YacsRecipe
 from ..evaluation.analysis.analyse import analyse
@@ -46,11 +47,7 @@ def _run(args: argparse.Namespace) -> None:
     dataset = MetadataCatalog.get(dataset).get("tiles_of") or dataset
     detector = load_detector(args, min_score=0.0)
     names, classes = MetadataCatalog.get(dataset).thing_classes, list(detector.class_names)
-    if list(names) != classes:
-        raise ValueError(
-            f"found classes {', '.join(classes)} in the weights and {', '.join(names)} in "
-            f"{dataset}, expected the same ones"
-        )
+    check_same_classes({"the weights": classes, dataset: names})
     best, values = choose_thresholds(detector, dataset)
     update_card(
         args.weights,
