@@ -1,6 +1,7 @@
 """Checkpoints are whole or absent, and another model's weights are refused."""
 
 import errno
+import logging
 import os
 import pickle
 import subprocess
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from torch import nn
 
 from efpnbs_d2.atomic import remove_leftovers, write_atomically
@@ -186,3 +188,124 @@ def test_a_checkpoint_without_a_card_gets_none(tmp_path):
     torch.save({"model": {}}, tmp_path / "foreign.pth")
     with pytest.raises(ValueError, match="has no card"):
         update_card(tmp_path / "foreign.pth", score_thresholds={})
+
+
+def _detector(*parts, size=8):
+    """A detector's skeleton: its anchors, a backbone, and further parts of one layer each."""
+    model = nn.ModuleDict({"backbone": nn.ModuleDict({"bottom_up": nn.Linear(2, 2)})})
+    model["proposal_generator"] = nn.Module()
+    model["proposal_generator"].anchor_generator = DefaultAnchorGenerator(
+        sizes=[[size]], aspect_ratios=[[1.0]], strides=[4], offset=0.0
+    )
+    for path in parts:
+        *way, name = path.split(".")
+        place = model
+        for step in way:
+            if step not in place:
+                place[step] = nn.ModuleDict()
+            place = place[step]
+        place[name] = nn.Linear(2, 2)
+    return model
+
+
+def _save(model, path, card=None):
+    Checkpointer(model, str(path.parent), card=card).save(path.stem)
+
+
+ENHANCED = ("backbone.cem.fuse", "backbone.fbsm.gate", "head")
+
+
+def test_parts_that_the_model_does_not_have_are_refused(tmp_path):
+    """What is left would detect something, so that nobody would see the mistake."""
+    path = tmp_path / "model.pth"
+    _save(_detector(*ENHANCED), path)
+    with pytest.raises(
+        ValueError,
+        match=r"belongs to another model: backbone\.cem \(2 weights\) is in the file and not in "
+        r"the model; backbone\.fbsm \(2 weights\) .*Use the config .* one of E-FPN-BS",
+    ):
+        Checkpointer(_detector("head")).load(str(path))
+    with pytest.raises(ValueError, match="head.*not in the model. Use the config .*trained with$"):
+        Checkpointer(_detector(*ENHANCED[:2])).load(str(path))
+
+
+@pytest.mark.parametrize(
+    ("backbone_only", "left_out"),
+    [
+        (False, ["backbone.cem", "backbone.fbsm", "other"]),
+        (True, ["backbone.cem", "backbone.fbsm"]),
+    ],
+)
+def test_a_training_that_starts_from_them_is_warned_in_one_line(
+    tmp_path, caplog, backbone_only, left_out
+):
+    theirs, ours = _detector(*ENHANCED, "other"), _detector("head")
+    _save(theirs, tmp_path / "model.pth")
+    with caplog.at_level(logging.WARNING):
+        Checkpointer(ours, starts_training=True, backbone_only=backbone_only).load(
+            str(tmp_path / "model.pth")
+        )
+    (line,) = [r.getMessage() for r in caplog.records if "model does not have" in r.getMessage()]
+    assert all(f"{part} (2 weights)" in line for part in left_out)
+    assert ("other" in line) == ("other" in left_out)
+    assert not any("are not used" in r.getMessage() for r in caplog.records)  # Detectron2's list
+    weights = [m["backbone"]["bottom_up"].weight for m in (ours, theirs)]
+    assert torch.equal(*weights)
+
+
+def test_what_only_training_reads_may_be_left_out(tmp_path):
+    _save(_detector("head", "roi_heads.dc_loss.scale"), tmp_path / "model.pth")
+    Checkpointer(_detector("head")).load(str(tmp_path / "model.pth"))
+
+
+def test_files_of_the_model_zoo_may_hold_more(tmp_path):
+    """As the mask head of a Mask R-CNN, without which its boxes are the same."""
+    weights = {k: v.numpy() for k, v in _detector("head", "mask_head").state_dict().items()}
+    path = tmp_path / "zoo.pkl"
+    path.write_bytes(pickle.dumps({"model": weights, "__author__": "Detectron2"}))
+    ours = _detector("head")
+    Checkpointer(ours).load(str(path))
+    assert torch.equal(ours["head"].weight, torch.tensor(weights["head.weight"]))
+
+
+ANCHORS_DIFFER = (
+    r"trained with anchors of 32 px \(height / width 1\) at strides 4, offset 0, and the config's "
+    r"are of 8 px \(height / width 1\) at strides 4, offset 0: "
+)
+
+
+def test_weights_for_other_anchors_are_refused(tmp_path, caplog):
+    """Every shape fits: nothing but the card can tell."""
+    path, card = tmp_path / "model.pth", {"class_names": ["ship"]}
+    _save(_detector("head", size=32), path, card)
+    with pytest.raises(ValueError, match=ANCHORS_DIFFER + "every box would be wrong"):
+        Checkpointer(_detector("head")).load(str(path))
+    Checkpointer(_detector("head", size=32)).load(str(path))
+    with caplog.at_level(logging.WARNING):
+        Checkpointer(_detector("head"), backbone_only=True).load(str(path))
+        assert "anchors" not in caplog.text
+        Checkpointer(_detector("head"), starts_training=True).load(str(path))
+    (line,) = [r.getMessage() for r in caplog.records if "anchors" in r.getMessage()]
+    assert line.endswith("has to learn its boxes anew")
+
+
+def test_a_card_without_anchors_is_accepted(tmp_path):
+    """As those of checkpoints that were written before anchors were noted."""
+    weights = _detector("head", size=32).state_dict()
+    torch.save({"model": weights, CARD_KEY: {"class_names": ["ship"]}}, tmp_path / "older.pth")
+    Checkpointer(_detector("head")).load(str(tmp_path / "older.pth"))
+
+
+def test_a_resumed_run_gets_back_more_than_its_backbone(tmp_path):
+    """Also where it once started from a backbone alone."""
+    before, after = _detector("head"), _detector("head")
+    start = {"starts_training": True, "backbone_only": True}
+    Checkpointer(before, str(tmp_path), **start).save("model_0000001")
+    Checkpointer(after, str(tmp_path), **start).resume_or_load("", resume=True)
+    assert torch.equal(after["head"].weight, before["head"].weight)
+    for parts, message in (
+        (("head", "neck"), "neck.weight is missing"),
+        ((), "head .*not in the model"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Checkpointer(_detector(*parts), str(tmp_path), **start).resume_or_load("", resume=True)

@@ -13,10 +13,12 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What each part of the package may import of the package's other parts; "" is the package itself,
 # whose import brings data and modeling with it. config (names and defaults), atomic (how a file is
-# written), checkpoint (what weights must fit), protocols (how benchmarks count), tile_corners and
-# the readers of single files (file_format, coco_file, visdrone_txt, image_files, protocol_file) on
-# nothing else. modeling, data and evaluation never meet; inference stands on Detectron2 alone.
+# written), anchors and checkpoint (what weights must fit), protocols (how benchmarks count),
+# tile_corners and the readers of single files (file_format, coco_file, visdrone_txt, image_files,
+# protocol_file) on nothing else. modeling, data and evaluation never meet; inference stands on
+# Detectron2 alone.
 LEAVES = {
+    "anchors",
     "atomic",
     "checkpoint",
     "coco_file",
@@ -31,8 +33,9 @@ LEAVES = {
 }
 PARTS = {
     "": LEAVES | {"data", "modeling"},
+    "anchors": set(),
     "atomic": set(),
-    "checkpoint": {"atomic"},
+    "checkpoint": {"anchors", "atomic"},
     "coco_file": {"file_format"},
     "config": set(),
     "file_format": set(),

@@ -14,10 +14,11 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..atomic import remove_leftovers
-from ..checkpoint import Checkpointer
+from ..checkpoint import CARD_KEY, Checkpointer
 from ..data import class_names
 from ..evaluation.evaluator import ProtocolEvaluator
 from .checkpoint_hooks import BestCheckpointer, Evaluation, PeriodicCheckpointer
+from .classes import check_class_count, check_same_classes
 from .distributed import share_buffers
 from .hooks import PredictionPreview, WeightAverage
 from .metrics_writer import MetricsWriter
@@ -28,6 +29,9 @@ from .trainer import TinyTrainer
 logger = logging.getLogger(__name__)
 
 PREVIEW_IMAGES = 4
+
+# What every run writes under one name, so that a new one overwrites an earlier one's.
+REPLACED = ("model_final.pth", "model_best.pth")
 
 
 def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
@@ -52,10 +56,12 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     card = describe(recipe)
     if comm.is_main_process():
         remove_leftovers(Path(options.output_dir))
-        if not resume:  # else a run that is killed early would resume an older one of this folder
-            Path(options.output_dir, "last_checkpoint").unlink(missing_ok=True)
+        if not resume:
+            _start_anew(Path(options.output_dir))
     model = recipe.build_model()
-    check_class_count(model, recipe.train_names + recipe.test_names)
+    data_names = recipe.train_names + recipe.test_names
+    check_class_count(model, data_names)
+    check_same_classes({name: class_names(name) for name in data_names})
     check_random_layers(model, has_weights=bool(options.init_checkpoint))
     logger.info(f"Model:\n{model}")
 
@@ -77,6 +83,7 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
         model,
         options.output_dir,
         card=card,
+        starts_training=True,
         backbone_only=options.init_backbone_only,
         trainer=trainer,
     )
@@ -87,6 +94,20 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
         start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
         trainer.train(start, options.max_iter)
     return results
+
+
+def _start_anew(folder: Path) -> None:
+    """Say what a run replaces, and forget which checkpoint was the last of the run before.
+
+    A run that is killed early would else resume that one.
+    """
+    earlier = [name for name in REPLACED if Path(folder, name).is_file()]
+    if earlier:
+        logger.warning(
+            f"{folder} has {' and '.join(earlier)} of an earlier run, which this run will replace: "
+            "name another output folder to keep them, or use --resume to go on with that run"
+        )
+    Path(folder, "last_checkpoint").unlink(missing_ok=True)
 
 
 def _build_hooks(
@@ -153,7 +174,8 @@ def evaluate_checkpoint(recipe: Recipe, *, resume: bool = False) -> dict[str, An
     """Load the recipe's weights (with `resume`, the output folder's last) and evaluate them.
 
     Raises:
-        ValueError: no weights are named, or they belong to another model.
+        ValueError: no weights are named, they belong to another model, have other anchors, or
+            their classes are not those of the test sets.
         FileNotFoundError: the file of weights is missing.
     """
     options = recipe.options
@@ -165,7 +187,9 @@ def evaluate_checkpoint(recipe: Recipe, *, resume: bool = False) -> dict[str, An
             "nothing to evaluate: name the weights with train.init_checkpoint=FILE "
             "(yacs: MODEL.WEIGHTS FILE)"
         )
-    checkpointer.resume_or_load(options.init_checkpoint, resume=resume)
+    card = checkpointer.resume_or_load(options.init_checkpoint, resume=resume).get(CARD_KEY)
+    trained = {"the weights": card["class_names"]} if card else {}
+    check_same_classes({**trained, **{name: class_names(name) for name in recipe.test_names}})
     return evaluate(recipe, model, build_evaluators(recipe))
 
 
@@ -208,23 +232,6 @@ def describe(recipe: Recipe) -> dict[str, Any]:
             "(yacs: DATASETS.TRAIN)"
         )
     return {"class_names": class_names(recipe.train_names[0]), "input": recipe.input_scale}
-
-
-def check_class_count(model: Any, data_names: tuple[str, ...]) -> None:
-    """Refuse a model whose class count is not the data's.
-
-    Raises:
-        ValueError: with both counts and the key to set.
-    """
-    found = model.roi_heads.num_classes
-    for name in data_names:
-        expected = len(class_names(name))
-        if expected != found:
-            raise ValueError(
-                f"the model has {found} classes and {name} has {expected}: set "
-                f"model.roi_heads.num_classes={expected} "
-                f"(yacs: MODEL.ROI_HEADS.NUM_CLASSES {expected})"
-            )
 
 
 def check_random_layers(model: nn.Module, *, has_weights: bool) -> None:

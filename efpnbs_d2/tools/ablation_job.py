@@ -79,6 +79,7 @@ def _write_untrained(config: str, overrides: list[str], seed: int) -> None:
         model,
         options.output_dir,
         card=describe(recipe),
+        starts_training=True,
         backbone_only=options.init_backbone_only,
     )
     checkpointer.load(options.init_checkpoint)

@@ -49,7 +49,9 @@ def build_pair(recipe: Recipe) -> DetectorPair:
     options = recipe.options
     check_random_layers(enhanced, has_weights=bool(options.init_checkpoint))
     if options.init_checkpoint:
-        checkpointer = Checkpointer(enhanced, backbone_only=options.init_backbone_only)
+        checkpointer = Checkpointer(
+            enhanced, starts_training=True, backbone_only=options.init_backbone_only
+        )
         try:
             checkpointer.load(options.init_checkpoint)
         except OSError as error:

@@ -1,19 +1,21 @@
 """A recipe trains, evaluates, resumes and predicts, in both config systems."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
 import cv2
 import pytest
 import torch
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import DefaultPredictor
 
+from efpnbs_d2.checkpoint import Checkpointer
 from efpnbs_d2.engine.recipe import LazyRecipe, YacsRecipe
-from efpnbs_d2.engine.run import evaluate_checkpoint, train
+from efpnbs_d2.engine.run import describe, evaluate_checkpoint, train
 from efpnbs_d2.evaluation.evaluator import ProtocolEvaluator
-from efpnbs_d2.inference.predictors import predictor_config
+from efpnbs_d2.inference.predictors import LazyPredictor, predictor_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -160,3 +162,84 @@ def test_evaluation_without_weights_is_refused(scenes, small_lazy):
 def test_a_best_metric_that_is_never_measured_is_refused_at_once(scenes, small_lazy):
     with pytest.raises(ValueError, match="by 'bbox/mAP', which is not measured.* bbox/APvt"):
         train(LazyRecipe(small_lazy("train.best_metric=bbox/mAP")))
+
+
+@pytest.fixture
+def untrained(small_lazy, tmp_path):
+    """The checkpoint that a run of the small E-FPN-BS would begin with."""
+    recipe = LazyRecipe(small_lazy())
+    Checkpointer(recipe.build_model(), str(tmp_path), card=describe(recipe)).save("own")
+    return tmp_path / "own.pth"
+
+
+OTHER_ANCHORS = "[[32],[64],[128],[256],[512]]"
+
+
+@pytest.mark.parametrize(
+    ("config", "lazy", "yacs", "message"),
+    [
+        (
+            "tinyscenes/fpn_r18.py",
+            [],
+            ["MODEL.BACKBONE.NAME=build_resnet_fpn_backbone", "MODEL.FBSM.LOSS_WEIGHT=0.0"],
+            "another model: backbone.cem .* backbone.fbsm .* one of E-FPN-BS",
+        ),
+        (
+            "tinyscenes/efpn_bs_r18.py",
+            [f"model.proposal_generator.anchor_generator.sizes={OTHER_ANCHORS}"],
+            [f"MODEL.ANCHOR_GENERATOR.SIZES={OTHER_ANCHORS}"],
+            "trained with anchors of 8, 16, 32, 64, 128 px .* are of 32, 64, 128, 256, 512 px",
+        ),
+    ],
+)
+def test_weights_of_another_recipe_are_neither_evaluated_nor_predicted_with(
+    scenes, untrained, small_lazy, small_yacs, tmp_path, config, lazy, yacs, message
+):
+    """Their shapes fit, so that a plausible, wrong AP would come out."""
+    start = f"train.init_checkpoint={untrained}"
+    (tmp_path / "other.yaml").write_text(small_yacs(*yacs).dump())
+    for load in (
+        lambda: evaluate_checkpoint(LazyRecipe(small_lazy(start, *lazy, config=config))),
+        lambda: evaluate_checkpoint(YacsRecipe(small_yacs(f"MODEL.WEIGHTS={untrained}", *yacs))),
+        lambda: LazyPredictor(small_lazy(*lazy, config=config), untrained),
+        lambda: predictor_config(tmp_path / "other.yaml", untrained),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load()
+
+
+def test_classes_in_another_order_are_refused(scenes, untrained, small_lazy, registry):
+    """Every evaluation would count one class's objects as another's."""
+    classes = MetadataCatalog.get("tinyscenes_val").thing_classes
+    DatasetCatalog.register("swapped_val", lambda: [])
+    MetadataCatalog.get("swapped_val").set(thing_classes=classes[::-1])
+    swapped = "dataloader.test.dataset.names=swapped_val"
+    message = rf"classes {', '.join(classes)} in %s and {', '.join(classes[::-1])} in swapped_val"
+    with pytest.raises(ValueError, match=message % "tinyscenes_train"):
+        train(LazyRecipe(small_lazy(swapped)))
+    with pytest.raises(ValueError, match=message % "the weights"):
+        evaluate_checkpoint(LazyRecipe(small_lazy(swapped, f"train.init_checkpoint={untrained}")))
+
+
+def test_a_new_run_says_what_it_replaces_in_a_used_folder(scenes, small_lazy, tmp_path, caplog):
+    folder = tmp_path / "lazy"
+
+    def warnings(**options):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            # Refused before the first step: the warning comes before anything is replaced.
+            with pytest.raises(ValueError, match="by 'none'"):
+                train(LazyRecipe(small_lazy("train.best_metric=none")), **options)
+        return [r.getMessage() for r in caplog.records if "earlier run" in r.getMessage()]
+
+    assert warnings() == []
+    folder.mkdir(exist_ok=True)
+    for name in ("model_final.pth", "model_best.pth", "model_0000001.pth"):
+        (folder / name).touch()
+    assert warnings(resume=True) == []
+    (line,) = warnings()
+    assert "has model_final.pth and model_best.pth of an earlier run" in line
+    assert "--resume to go on with that run" in line
+    (folder / "model_best.pth").unlink()
+    (line,) = warnings()
+    assert "has model_final.pth of an earlier run" in line
