@@ -12,6 +12,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
 from efpnbs_d2 import add_efpnbs_config
+from efpnbs_d2.anchors import anchors_of
 from efpnbs_d2.engine.cli import load_config
 from efpnbs_d2.engine.recipe import LazyRecipe, YacsRecipe
 from efpnbs_d2.modeling import (
@@ -278,18 +279,45 @@ def _nwd_options(model):
 
 
 @pytest.mark.parametrize(
-    ("base", "part"), [("Base-EFPNBS-NWD", "nwd"), ("Base-EFPNBS-RFLA", "rfla")]
+    ("yaml", "config"),
+    [
+        ("Base-EFPNBS-NWD", "aitod/efpn_bs_nwd_r50"),
+        ("Base-EFPNBS-RFLA", "aitod/efpn_bs_rfla_r50"),
+        ("visdrone-mini-EFPNBS-R18", "visdrone/mini_efpn_bs_r18"),
+        ("visdrone-mini-FPN-RFLA-R18", "visdrone/mini_fpn_rfla_r18"),
+    ],
 )
-def test_the_yaml_of_a_rule_is_its_part(base, part):
-    """`use_nwd` and `use_rfla`, as aitod's configs call them, against their twins in yacs."""
-    lazy = LazyRecipe(load_config(str(CONFIGS / f"aitod/efpn_bs_{part}_r50.py"), [])).build_model()
-    yacs = YacsRecipe(load_config(str(CONFIGS / f"yacs/{base}.yaml"), [])).build_model()
+def test_a_yaml_has_the_rule_and_priors_of_its_twin(yaml, config):
+    """`use_nwd` and `use_rfla`, as configs call them, against the keys of yacs."""
+    lazy = LazyRecipe(load_config(str(CONFIGS / f"{config}.py"), [])).build_model()
+    yacs = YacsRecipe(load_config(str(CONFIGS / f"yacs/{yaml}.yaml"), [])).build_model()
     for model in (lazy, yacs):
         model.rule = vars(model.proposal_generator.anchor_matcher)
         model.rule = {k: v for k, v in model.rule.items() if not callable(v)}
-        model.cells = [c.tolist() for c in model.proposal_generator.anchor_generator.cell_anchors]
     assert lazy.rule == yacs.rule
-    assert lazy.cells == yacs.cells
+    assert anchors_of(lazy) == anchors_of(yacs) is not None
+
+
+@pytest.mark.parametrize(
+    ("yaml", "config"),
+    [
+        ("visdrone-mini-EFPNBS-R18", "visdrone/mini_efpn_bs_r18"),
+        ("visdrone-mini-FPN-RFLA-R18", "visdrone/mini_fpn_rfla_r18"),
+    ],
+)
+def test_a_mini_yaml_makes_the_detector_of_its_twin(yaml, config):
+    """Its weights are at home in either, and lead to the same losses and detections."""
+    torch.manual_seed(0)
+    lazy = LazyRecipe(load_config(str(CONFIGS / f"{config}.py"), [])).build_model()
+    yacs = YacsRecipe(load_config(str(CONFIGS / f"yacs/{yaml}.yaml"), [])).build_model()
+    yacs.load_state_dict(lazy.state_dict())
+    for part in ("backbone", "proposal_generator", "roi_heads"):
+        assert type(getattr(lazy, part)) is type(getattr(yacs, part))
+    assert _losses(lazy) == _losses(yacs)
+    for found, expected in zip(_detections(yacs), _detections(lazy), strict=True):
+        assert len(expected) > 0
+        assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
+        assert torch.equal(found.scores, expected.scores)
 
 
 @pytest.mark.parametrize(
