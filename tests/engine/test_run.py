@@ -208,6 +208,14 @@ def test_weights_of_another_recipe_are_neither_evaluated_nor_predicted_with(
             load()
 
 
+def test_a_training_may_start_from_weights_with_more_parts(scenes, untrained, small_lazy, caplog):
+    start = f"train.init_checkpoint={untrained}"
+    with caplog.at_level(logging.WARNING):
+        train(LazyRecipe(small_lazy(start, config="tinyscenes/fpn_r18.py")))
+    (line,) = [r.getMessage() for r in caplog.records if "starts without" in r.getMessage()]
+    assert "backbone.cem" in line and "backbone.fbsm" in line
+
+
 def test_classes_in_another_order_are_refused(scenes, untrained, small_lazy, registry):
     """Every evaluation would count one class's objects as another's."""
     classes = MetadataCatalog.get("tinyscenes_val").thing_classes
