@@ -3,6 +3,7 @@
 Shapes: D detections, I images. Boxes are xywh in pixels of the original image.
 """
 
+import json
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -32,7 +33,8 @@ def read_results(
     Either goes with either kind of ground truth. ``image_id`` of a JSON is the stem of an image of
     a ground truth of text files, or its place among the stems in alphabetical order, from 1, as the
     data sets of this package number them. A text file is named like its image; its classes are the
-    category ids of a COCO ground truth.
+    category ids of a COCO ground truth, unless the folder is one that `efpnbs_d2.tools.predict` has
+    written: then the images.json beside it has their names, and these count.
     Categories 0 and K + 1 are known to text files and to VisDrone's protocol: they are in no
     table, but count towards a limit of detections per image.
 
@@ -128,6 +130,7 @@ def _read_text_files(path: str, truth: GroundTruth, known: Collection[int] | Non
             rows += [(index, *row[:7]) for row in good]
     table = np.array(rows, dtype=np.float64).reshape(-1, 8)
     image, category = table[:, 0].astype(np.int64), table[:, 7].astype(np.int64)
+    category = _by_name(Path(path).parent / "images.json", truth, category)
     paths = {index: files.get(stem, "") for stem, index in stems.items()}
     _refuse_classes(category, known, lambda row: f"{paths[image[row]]}:{table[row, 1]:.0f}")
     return Detections(
@@ -140,6 +143,22 @@ def _read_text_files(path: str, truth: GroundTruth, known: Collection[int] | Non
             truth.image_names[index] for stem, index in stems.items() if stem not in files
         ),
     )
+
+
+def _by_name(images_json: Path, truth: GroundTruth, category: np.ndarray) -> np.ndarray:
+    """The numbers that the ground truth has for the classes that the file names, if it has all."""
+    if not images_json.is_file():
+        return category
+    content = json.loads(images_json.read_text())
+    categories = content.get("categories", []) if isinstance(content, dict) else []
+    named = {entry["name"]: entry["id"] for entry in categories}
+    wanted = {name: number for number, name in truth.classes.items()}
+    if not named.keys() <= wanted.keys():
+        return category
+    renumbered = category.copy()
+    for name, number in named.items():
+        renumbered[category == number] = wanted[name]
+    return renumbered
 
 
 def best_first(found: Detections) -> Detections:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -188,6 +189,26 @@ def test_classes_of_text_files_are_the_categories_of_the_ground_truth(results):
         read_results(path, JSON_TRUTH, COCO)
     found = read_results(path, JSON_TRUTH, COCO, ignore_unknown_classes=True)
     assert found.category.tolist() == [9, 5]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        # By name, and as they are where the truth lacks one.
+        ({1: "boat", 2: "ship"}, [4, 9, 9]),
+        ({1: "boat", 2: "crane"}, [2, 1, 1]),
+    ],
+)
+def test_names_beside_the_files_of_predict_count(results, tmp_path, names, expected):
+    path = results(b=b"".join(b"1,2,3,4,0.5,%d,-1,-1\n" % number for number in (2, 1, 1)))
+    categories = [{"id": number, "name": name} for number, name in names.items()]
+    (tmp_path / "images.json").write_text(json.dumps({"categories": categories}))
+    truth = replace(JSON_TRUTH, classes={4: "ship", 9: "boat"})
+    found = read_results(path, truth, COCO, ignore_unknown_classes=True)
+    assert found.category.tolist() == expected
+    (tmp_path / "images.json").write_text("[]")
+    found = read_results(path, truth, COCO, ignore_unknown_classes=True)
+    assert found.category.tolist() == [2, 1, 1]
 
 
 def test_text_files_cannot_name_two_images_of_one_stem(results):
