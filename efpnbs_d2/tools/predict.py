@@ -130,6 +130,11 @@ def _conclude(
     written = write_files(run.output, records, class_names)
     done = [len(record.scores) for record in records]
     print(f"{sum(done):,} detections in {len(done)} of {len(sources)} files: {run.output}")
+    if done and not any(done):
+        print(
+            "no score was high enough: choose thresholds with python -m "
+            "efpnbs_d2.tools.thresholds, or see what there is with --min-score 0.05 --overwrite"
+        )
     kinds = [
         folder for name in ("pictures", "videos") if any((folder := run.output / name).glob("*"))
     ]
