@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from PIL import Image
 
-__all__ = ["IMAGE_SUFFIXES", "image_size", "locate_images"]
+__all__ = ["IMAGE_SUFFIXES", "check_depth", "image_size", "locate_images"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -33,6 +33,23 @@ def image_size(path: str) -> tuple[int, int]:
     except Exception as error:
         raise ValueError(f"{path}: found no readable image ({error})") from error
     return (width, height) if turned else (height, width)
+
+
+def check_depth(image: Image.Image, name: object) -> None:
+    """Refuse more than 8 bits a sample, of which Pillow's conversion would make nearly all white.
+
+    Args:
+        image: opened, not decoded.
+        name: of the file, for the message.
+
+    Raises:
+        ValueError: it has more.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        raise ValueError(
+            f"{name}: found pixels of more than 8 bits (mode {image.mode}), expected 8 bits a "
+            "sample: scale them, for example with gdal_translate -ot Byte -scale"
+        )
 
 
 def locate_images(names: Iterable[str], folders: Sequence[str]) -> dict[str, str]:

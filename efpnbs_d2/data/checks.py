@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from detectron2.data.detection_utils import read_image
 from tqdm import tqdm
 
 from ..image_files import image_size
+from .read_image import read_image
 from .report import ReadReport
 from .statistics import BoxColumns
 

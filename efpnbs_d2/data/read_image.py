@@ -12,6 +12,8 @@ from detectron2.data import detection_utils as utils
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
+from ..image_files import check_depth
+
 _JPEG = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
@@ -57,6 +59,7 @@ def read_image(file_name: str, image_format: str) -> np.ndarray:
 
     Raises:
         OSError: there is no such file, or it holds no whole image.
+        ValueError: it has more than 8 bits a sample.
     """
     if image_format == "BGR":
         with PathManager.open(file_name, "rb") as file:
@@ -66,6 +69,8 @@ def read_image(file_name: str, image_format: str) -> np.ndarray:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), _COLOR_AS_STORED)
             if image is not None:
                 return image
+    with PathManager.open(file_name, "rb") as file, Image.open(file) as opened:
+        check_depth(opened, file_name)
     return utils.read_image(file_name, format=image_format)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
+from ..image_files import check_depth
 from ..tile_corners import Corner
 from .batch import check_image
 from .georeference import GeoReference
@@ -223,7 +224,7 @@ def open_scene(path: str | Path) -> Scene:
     Raises:
         OSError: the file is missing or damaged.
         ValueError: a TIFF whose bands or blocks cannot be used (`RasterScene`), or a file that is
-            too large to be decoded whole.
+            too large to be decoded whole or has more than 8 bits a sample.
     """
     path = Path(path)
     if not path.is_file():
@@ -234,7 +235,7 @@ def open_scene(path: str | Path) -> Scene:
             return RasterScene(path)
         except ImportError:
             advice = "install rasterio, which reads TIFF files by windows: pip install '.[geo]'"
-    _check_size(path, advice)
+    _check_header(path, advice)
     try:
         return ArrayScene(read_image(str(path), format="BGR"))
     # Of a damaged file, Pillow's format plugins raise SyntaxError too.
@@ -242,7 +243,7 @@ def open_scene(path: str | Path) -> Scene:
         raise OSError(f"cannot read image {path}: {error}") from error
 
 
-def _check_size(path: Path, advice: str) -> None:
+def _check_header(path: Path, advice: str) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     try:
         # The limit is our own, with a message that helps.
@@ -253,6 +254,7 @@ def _check_size(path: Path, advice: str) -> None:
         raise OSError(f"cannot read image {path}: {error}") from error
     finally:
         Image.MAX_IMAGE_PIXELS = limit
+    check_depth(image, path)
     if width * height > MAX_PIXELS:
         raise ValueError(
             f"{path}: found an image of {width} x {height} px, which would have to be decoded "

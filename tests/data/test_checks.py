@@ -109,6 +109,13 @@ def test_a_cut_off_image_is_found_by_decoding(write_noise, tmp_path):
     assert check_decoding(records[:4], 2) == []
 
 
+def test_more_than_8_bits_are_found_by_decoding(write_noise, tmp_path):
+    records = [write_noise("0.png")]
+    cv2.imwrite(str(tmp_path / "0.png"), np.full((8, 8), 3000, np.uint16))
+    (finding,) = check_decoding(records, None)
+    assert "found pixels of more than 8 bits (mode I;16), expected 8" in finding.examples[0]
+
+
 def test_copies_and_files_listed_twice(write_noise, tmp_path):
     records = [write_noise("a.png"), write_noise("b.png"), write_noise("c.png")]
     (tmp_path / "c.png").write_bytes((tmp_path / "a.png").read_bytes())

@@ -177,6 +177,13 @@ def test_without_rasterio_tiffs_are_decoded_whole(tmp_path, monkeypatch):
         open_scene(path)
 
 
+def test_more_than_8_bits_are_refused(tmp_path):
+    """Pillow would make nearly all of it white."""
+    Image.fromarray(np.full((8, 8), 3000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match=r"deep\.png: found pixels of more than 8 bits.*scale"):
+        open_scene(tmp_path / "deep.png")
+
+
 def test_missing_and_broken_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="none.tif not found"):
         open_scene(tmp_path / "none.tif")
