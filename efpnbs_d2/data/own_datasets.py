@@ -2,6 +2,8 @@
 
 import inspect
 import os
+import sys
+from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
 
@@ -17,12 +19,29 @@ def register_datasets_of_environment() -> list[str]:
     (``os.pathsep``) between, such as one's own and that of its tiles.
 
     Called when the package is imported, so that every command and worker process knows the names.
+    A command (``python -m ...``, ``train_net.py``) ends there with the mistake in one line and
+    exit code 1, unless it was asked for its ``--help``, which needs no data set.
 
     Raises:
-        ValueError: as :func:`register_own_datasets`.
+        ValueError: as :func:`register_own_datasets`, where a program of one's own runs.
     """
     paths = os.environ.get(OWN_DATASETS_VARIABLE, "").split(os.pathsep)
-    return [name for path in dict.fromkeys(paths) if path for name in register_own_datasets(path)]
+    names: list[str] = []
+    try:
+        for path in dict.fromkeys(filter(None, paths)):
+            names += register_own_datasets(path)
+    except ValueError as error:
+        message = f"{OWN_DATASETS_VARIABLE}: {error}"
+        if not _is_command():
+            raise ValueError(message) from error
+        if not {"-h", "--help"} & {*sys.argv}:
+            sys.exit(f"error: {' '.join(message.split())}")
+    return names
+
+
+def _is_command() -> bool:
+    # "-m" is the program's name while Python looks for the module, packages above it included.
+    return sys.argv[0] == "-m" or Path(sys.argv[0]).name == "train_net.py"
 
 
 def register_own_datasets(path: str) -> list[str]:
@@ -46,9 +65,7 @@ def register_own_datasets(path: str) -> list[str]:
         with open(path, "rb") as file:
             entries = yaml.safe_load(file)
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{OWN_DATASETS_VARIABLE}: cannot read the data sets of {path}: {error}"
-        ) from error
+        raise ValueError(f"cannot read the data sets of {path}: {error}") from error
     if not isinstance(entries, dict):
         raise ValueError(f"{path}: found a {type(entries).__name__}, expected names of data sets.")
     for name, options in entries.items():

@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -371,6 +373,38 @@ def test_several_files_of_own_datasets(tmp_path, monkeypatch):
     paths = [str(tmp_path / f"{name}.yaml") for name in ("quay", "pier", "quay")]
     monkeypatch.setenv("EFPNBS_DATASETS", os.pathsep.join(paths))
     assert register_datasets_of_environment() == ["quay", "pier"]
+
+
+class TestBrokenEnvironment:
+    """A mistake in the file that EFPNBS_DATASETS names, met while the package is imported."""
+
+    @pytest.fixture(autouse=True)
+    def broken(self, tmp_path, monkeypatch):
+        (tmp_path / "mine.yaml").write_text("a:\n  b: [")  # YAML's message has several lines
+        monkeypatch.setenv("EFPNBS_DATASETS", str(tmp_path / "mine.yaml"))
+
+    @pytest.mark.parametrize("program", ["-m", "sub/train_net.py"])
+    def test_a_command_ends_in_one_line(self, monkeypatch, program):
+        monkeypatch.setattr("sys.argv", [program, "harbour"])
+        with pytest.raises(SystemExit, match=r"^error: EFPNBS_DATASETS: .*mine\.yaml") as stop:
+            register_datasets_of_environment()
+        assert "\n" not in stop.value.code
+
+    @pytest.mark.parametrize("option", ["-h", "--help"])
+    def test_a_command_can_still_be_asked_for_help(self, monkeypatch, option):
+        monkeypatch.setattr("sys.argv", ["-m", option])
+        assert register_datasets_of_environment() == []
+
+    def test_another_program_can_catch_it(self, monkeypatch):
+        monkeypatch.setattr("sys.argv", ["mine.py", "--help"])
+        with pytest.raises(ValueError, match="EFPNBS_DATASETS: cannot read the data sets"):
+            register_datasets_of_environment()
+
+    def test_the_real_command_line(self):
+        command = [sys.executable, "-m", "efpnbs_d2.tools.tile", "harbour"]
+        ended = subprocess.run(command, capture_output=True, text=True)
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert len(ended.stderr.splitlines()) == 1 and "error: EFPNBS" in ended.stderr
 
 
 def test_unknown_names_list_the_known():
