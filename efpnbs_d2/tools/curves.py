@@ -25,10 +25,10 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """
     if not Path(path).is_file():
         return []
-    lines = Path(path).read_text().splitlines(keepends=True)
     try:
+        lines = Path(path).read_text().splitlines(keepends=True)
         entries = [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, or no text at all
         entries = [None]
     if not all(isinstance(entry, dict) and "iteration" in entry for entry in entries):
         raise ValueError(
@@ -90,8 +90,11 @@ def main() -> None:
     if not file.is_file():
         parser.error(f"{file} not found; a run writes it into its output folder")
     try:
-        print(draw_curves(read_metrics(file), args.output or file.with_name("curves.png")))
-    except ValueError as error:
+        metrics = read_metrics(file)
+        if not metrics:
+            raise ValueError(f"{file}: the run has written no metrics yet")
+        print(draw_curves(metrics, args.output or file.with_name("curves.png")))
+    except (ValueError, OSError) as error:
         parser.error(str(error))
 
 

@@ -58,11 +58,12 @@ def test_a_run_s_folder_is_enough(tmp_path, monkeypatch, capsys):
     [
         ("hello\n", "found another file, expected a run's metrics.json"),
         ('{"bbox": {"AP": 1}}\n', "found another file, expected a run's metrics.json"),
-        ("", "the run has written no metrics yet"),
+        ("\xe9", "found another file, expected a run's metrics.json"),
+        ("", "metrics.json: the run has written no metrics yet"),
     ],
 )
 def test_other_files_are_an_error_of_one_line(tmp_path, monkeypatch, capsys, content, message):
-    (tmp_path / "metrics.json").write_text(content)
+    (tmp_path / "metrics.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(SystemExit) as stop:
         call(monkeypatch, tmp_path / "metrics.json")
     assert stop.value.code == 2
