@@ -174,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output",
         type=Path,
         metavar="DIR",
-        help="for diagnosis.html, .png and .json (default: output/diagnose/CONFIG-NAME)",
+        help="for diagnosis.html, .png and .json (default: output/diagnose/FOLDER-CONFIG-DATASET)",
     )
     parser.add_argument(
         "overrides",

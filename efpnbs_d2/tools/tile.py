@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
@@ -43,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"annotations: {tiles.annotations}\nimages: {tiles.images}")
     # Put before what the variable names already: the data set that was cut may be one's own.
     others = "${EFPNBS_DATASETS:+:$EFPNBS_DATASETS}"
-    print(f"To use {tiles.name}: export EFPNBS_DATASETS={tiles.datasets.resolve()}{others}")
+    datasets = shlex.quote(str(tiles.datasets.resolve()))
+    print(f"To use {tiles.name}: export EFPNBS_DATASETS={datasets}{others}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import time
 from collections import Counter
 from pathlib import Path
@@ -106,6 +107,17 @@ def test_annotations_are_official_records(tmp_path, harbour, capsys):
         "harbour: 2 images, 18 tiles of 40x30 px; 13 without objects, kept; 3 objects: 5 boxes "
         "kept, 9 pieces cut away, 1 objects in no tile; 2 pieces of ignore regions\n"
     ) in capsys.readouterr().out
+
+
+def test_the_printed_export_is_one_of_a_shell(tmp_path, harbour, capsys):
+    folder = tmp_path / "it's a folder"
+    assert main(["harbour", *TILING, "--output", str(folder)]) == 0
+    export = capsys.readouterr().out.splitlines()[-1].partition(": ")[2]
+    script = f'{export}; printf %s "$EFPNBS_DATASETS"'
+    shell = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, env={"EFPNBS_DATASETS": "mine.yaml"}
+    )
+    assert shell.stdout == f"{folder.resolve()}/tiles.yaml:mine.yaml"
 
 
 def test_boxes_find_the_tiles_of_their_image(tmp_path, harbour):
