@@ -16,7 +16,7 @@ from .ablation_list import Ablation, find_list, read_list
 from .ablation_measures import measure
 from .ablation_page import write_report
 from .ablation_queue import run_all
-from .ablation_runs import Job, check_records, plan
+from .ablation_runs import Job, check_records, missing_weights, plan
 from .ablation_settings import unfair_keys
 from .ablation_tables import Results
 
@@ -66,7 +66,8 @@ def _ablate(args: argparse.Namespace) -> bool:
     """Whether a run failed."""
     if args.jobs < 1:
         raise ValueError(f"--jobs: found {args.jobs}, expected 1 or more")
-    ablation = read_list(find_list(args.list))
+    path = find_list(args.list)
+    ablation = read_list(path)
     output = (args.output or Path("output/ablation", ablation.name)).resolve()
     starts, runs = plan(ablation, output, only=args.only, seeds=args.seeds)
     every_start, every_run = plan(ablation, output)
@@ -86,6 +87,11 @@ def _ablate(args: argparse.Namespace) -> bool:
     if args.report_only:
         _report(ablation, every_run, output, notes)
         return False
+    if missing := missing_weights([*starts, *runs]):
+        raise ValueError(
+            f"{'; '.join(missing)}; nothing was started. Train them first: the comments of {path}, "
+            "or of the list that it builds on, may say how"
+        )
     failures = run_all(
         [*starts, *runs], args.jobs, lambda: _report(ablation, every_run, output, notes)
     )
@@ -112,6 +118,8 @@ def _unfair(ablation: Ablation, runs: Sequence[Job]) -> list[str]:
 
 
 def _list_jobs(jobs: Sequence[Job]) -> None:
+    for sentence in missing_weights(jobs):
+        print(f"warning: {sentence}")
     for job in jobs:
         state = "finished" if job.is_finished else "begun" if job.is_begun else "to do"
         print(f"{state:9} {job.name}  {job.folder}")

@@ -16,7 +16,7 @@ from .ablation_job import FINISHED, WEIGHTS
 from .ablation_list import Ablation, Run
 from .ablation_settings import Settings, differences, read_settings
 
-__all__ = ["Job", "check_records", "plan", "start"]
+__all__ = ["Job", "check_records", "missing_weights", "plan", "start"]
 
 _RECORD, _CONSOLE, _LOCK = "specification.json", "console.log", ".lock"
 
@@ -118,6 +118,24 @@ def check_records(jobs: Collection[Job]) -> list[str]:
             more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
             sentences.append(f"{job.name} was begun with other settings: {'; '.join(shown)}{more}")
     return sentences
+
+
+def missing_weights(jobs: Collection[Job]) -> list[str]:
+    """What ``train.init_checkpoint`` names and is not there: a sentence a file.
+
+    A run that goes on from a checkpoint of its own needs it no more; addresses are not looked up.
+    """
+    needed: dict[str, dict[str, None]] = {}
+    for job in jobs:
+        path = job.settings.get("train.init_checkpoint", "None")
+        goes_on = job.is_finished or (job.folder / "last_checkpoint").is_file()
+        is_file = path not in ("", "None") and "://" not in path
+        if is_file and not goes_on and not Path(path).is_file():
+            needed.setdefault(path, {})[job.run.name] = None
+    return [
+        f"no weights at {path}, the train.init_checkpoint of {', '.join(names)}"
+        for path, names in needed.items()
+    ]
 
 
 def start(job: Job, slot: int, slots: int) -> subprocess.Popen | None:

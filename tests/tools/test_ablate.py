@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -114,6 +115,23 @@ def test_runs_begin_alike_are_compared_and_not_repeated(
     ablate.main([*command, "--accept-changed"])
     assert in_process == []
     assert "begun with other settings" in (output / "ablation.html").read_text()
+
+
+def test_nothing_is_started_without_the_weights_to_begin_with(
+    in_process, write_list, tmp_path, capsys
+):
+    path = Path(write_list())
+    start = "untrained: true, overrides: [train.init_checkpoint=none/model.pth]"
+    path.write_text(path.read_text().replace("untrained: true", start))
+    command = [str(path), "--output", str(tmp_path / "out")]
+    message = "no weights at none/model.pth, the train.init_checkpoint of random"
+    ablate.main([*command, "--dry-run"])
+    printed = capsys.readouterr().out
+    assert f"warning: {message}\n" in printed and "6 of 6 runs to do" in printed
+    with pytest.raises(SystemExit, match=f"error: {message}; nothing was started.*two.yaml"):
+        ablate.main(command)
+    assert in_process == []
+    ablate.main([*command, "--report-only"])
 
 
 def test_a_failed_run_is_named_and_the_exit_code_says_so(write_list, tmp_path, monkeypatch, capsys):

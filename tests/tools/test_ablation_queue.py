@@ -15,7 +15,7 @@ import pytest
 from efpnbs_d2.tools import ablation_queue, ablation_runs
 from efpnbs_d2.tools.ablation_list import Run
 from efpnbs_d2.tools.ablation_queue import run_all
-from efpnbs_d2.tools.ablation_runs import Job, check_records
+from efpnbs_d2.tools.ablation_runs import Job, check_records, missing_weights
 
 # Arguments: the run's folder, and what to do. Notes when it began and ended in `times`.
 STUB = """
@@ -73,6 +73,27 @@ def test_runs_follow_their_start_and_share_the_machine(job, capsys):
     words = {run.console.read_text() for run in runs}
     assert words == {f"threads {cores} gpu 4\n", f"threads {cores} gpu 7\n"}
     assert "[4/4]" in capsys.readouterr().out
+
+
+def test_weights_to_begin_with_are_looked_for(job, tmp_path):
+    def begins(name, weights):
+        return job(name, **{"train.init_checkpoint": str(weights)})
+
+    (tmp_path / "there.pth").touch()
+    there = begins("there", tmp_path / "there.pth")
+    others = [begins("zoo", "detectron2://R-50.pkl"), begins("random", ""), begins("null", None)]
+    assert missing_weights([there, *others, job("of a start")]) == []
+    # Each file once, with all that begin with it, whatever the seed.
+    a, b, c = begins("a", "none.pth"), begins("b", "none.pth"), begins("c", "other.pth")
+    assert missing_weights([a, a, b, c]) == [
+        "no weights at none.pth, the train.init_checkpoint of a, b",
+        "no weights at other.pth, the train.init_checkpoint of c",
+    ]
+    # What is finished, or goes on from its own checkpoint, needs them no more.
+    for run, file in ((a, "finished.json"), (b, "last_checkpoint")):
+        run.folder.mkdir()
+        (run.folder / file).touch()
+    assert [s[-1] for s in missing_weights([a, b, c])] == ["c"]
 
 
 def test_a_finished_run_is_not_run_again(job):
