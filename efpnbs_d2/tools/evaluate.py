@@ -29,6 +29,7 @@ from ..evaluation.result import Evaluation
 from ..evaluation.tile_merge import merge_tiles, read_tiles
 from ..protocol_file import load_protocol
 from ..protocols import PROTOCOLS, Protocol
+from .evaluate_paths import check_paths
 from .evaluation_page import Run, write_page
 from .html_page import printable
 
@@ -50,6 +51,7 @@ def _run(args: argparse.Namespace) -> None:
         raise ValueError("found two --results, expected one with --server-files")
     protocol = load_protocol(args.protocol)
     classes = None if args.classes is None else [n.strip() for n in args.classes.split(",")]
+    check_paths(args.gt, args.results, args.images, args.merge_tiles)
     truth = read_ground_truth(args.gt, protocol, images=args.images, classes=classes)
     found = [_read_results(args, path, truth, protocol) for path in args.results]
     # Before the long part, so that a folder that cannot be made is known early.

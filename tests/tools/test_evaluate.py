@@ -9,6 +9,7 @@ import pytest
 from efpnbs_d2.tools.evaluate import main
 
 CASES = Path(__file__).parents[1] / "evaluation" / "cases"
+VISDRONE = CASES / "visdrone/others_and_score0"
 
 
 def files(name, results=None):
@@ -196,8 +197,8 @@ def test_runs_of_one_file_name_are_called_by_their_paths(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--protocol", "voc"], "found protocol 'voc', expected one of coco"),
-        (["--gt", "none.json"], "none.json"),
-        (["--results", "none.json"], "none.json"),
+        (["--gt", "none.json"], "--gt: found no file or folder none.json"),
+        (["--results", "none.json"], "--results: found no file or folder none.json"),
         (["--results", "a", "--results", "b"], "found 3 --results, expected one, or two"),
         (
             ["--results", str(CASES / "aitod/dense_scene/results.json")],
@@ -205,7 +206,13 @@ def test_runs_of_one_file_name_are_called_by_their_paths(tmp_path, capsys):
         ),
         (["--results", "a", "--server-files", "s"], "expected one with --server-files"),
         (["--classes", "ship,sheep"], "found no category 'sheep'"),
-        (["--merge-tiles", "none.json"], "none.json"),
+        (["--merge-tiles", "none.json"], "--merge-tiles: found no file or folder none.json"),
+        (["--images", "none"], "--images: found no file or folder none"),
+        (
+            ["--gt", str(VISDRONE)],
+            f"--gt: {VISDRONE}: found no .txt file, expected one per image; "
+            f"did you mean {VISDRONE / 'annotations'}?",
+        ),
     ],
 )
 def test_a_mistake_ends_in_one_sentence(capsys, arguments, message):
@@ -213,6 +220,41 @@ def test_a_mistake_ends_in_one_sentence(capsys, arguments, message):
     error = capsys.readouterr().err
     assert error.startswith("evaluate: ") and message in error
     assert error.count("\n") == 1
+
+
+def test_a_folder_beside_the_one_that_was_meant(tmp_path, capsys):
+    gt, results = tmp_path / "val/annotations", tmp_path / "run/visdrone_results"
+    images = tmp_path / "val/images"
+    for folder in (gt, results, images):
+        folder.mkdir(parents=True)
+    (gt / "a.txt").write_text("1,2,3,4,1,4,0,0\n")
+    command = ["--quiet", "--protocol", "visdrone", "--results", str(results.parent)]
+    assert main([*command, "--gt", str(images)]) == 1
+    assert f"did you mean {gt}?" in capsys.readouterr().err
+    assert main([*command, "--gt", str(gt)]) == 1  # no results there either: no guess
+    assert capsys.readouterr().err.endswith("run: found no .txt file, expected one per image\n")
+    (results / "a.txt").touch()
+    assert main([*command, "--gt", str(gt)]) == 1
+    assert f"--results: {results.parent}: found no .txt file" in (err := capsys.readouterr().err)
+    assert err.endswith(f"did you mean {results}?\n")
+    # By other protocols there is a JSON.
+    (results / "a.txt").unlink()
+    (results.parent / "aitod_results.json").write_text("[]")
+    assert main([*command, "--gt", str(gt)]) == 1
+    assert capsys.readouterr().err.endswith("run/aitod_results.json?\n")
+
+
+@pytest.mark.parametrize("first", ["info", "images", "categories"])
+def test_annotations_are_no_results(tmp_path, capsys, first):
+    content = json.loads((CASES / "aitod/dense_scene/gt.json").read_text())
+    path = tmp_path / "gt.json"
+    path.write_text(json.dumps({first: content.get(first, {}), **content}, indent=1))
+    assert main(files("aitod/dense_scene", path)) == 1
+    message = f"evaluate: {path}: found an annotation file, which --gt takes, not results\n"
+    assert capsys.readouterr().err == message
+    path.write_text('{"metrics": {"AP": [1]}}')
+    assert main(files("aitod/dense_scene", path)) == 1
+    assert "expected a JSON list of results" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_made_is_known_before_the_measuring(tmp_path, capsys):

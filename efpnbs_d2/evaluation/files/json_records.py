@@ -26,6 +26,8 @@ _PIECE = 2**18
 # Between two records, or inside of one.
 _BETWEEN_OBJECTS = re.compile(r"\}\s*,\s*(?=\{)")
 _COMMA_OR_END = re.compile(r"\s*([,\]])\s*")
+# Of an object with a section of an annotation file.
+_ANNOTATIONS = re.compile(r'\{.*"(images|annotations|categories)"\s*:\s*\[', re.DOTALL)
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -94,6 +96,10 @@ def _pieces(file: TextIO, path: Path) -> Iterator[list[Any]]:
     """The elements of a JSON list, in order, some thousand at a time."""
     text = file.read(_PIECE).lstrip()
     if not text.startswith("["):
+        if _ANNOTATIONS.match(text):
+            raise DataFormatError(
+                f"{path}: found an annotation file, which --gt takes, not results"
+            )
         raise DataFormatError(
             f"{path}: found {shorten(text[:40])} at its start, expected a JSON list of results, "
             '[{"image_id": ..., "category_id": ..., "bbox": [x, y, w, h], "score": ...}, ...]'
