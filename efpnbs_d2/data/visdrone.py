@@ -64,14 +64,15 @@ def _records(
     usable = _usable_images(folder, table, report)
     chosen = np.flatnonzero(usable)
     records: list[dict[str, Any]] = [
-        {"file_name": path, "height": height, "width": width, "image_id": number}
-        for number, (path, (height, width)) in enumerate(
-            zip(
-                [folder.image_path(folder.stems[index]) for index in chosen],
-                table.sizes[chosen].tolist(),
-                strict=True,
-            ),
-            start=1,
+        {
+            "file_name": folder.image_path(folder.stems[index]),
+            "height": height,
+            "width": width,
+            # Unusable images count: results are read against all of the folder's files.
+            "image_id": index + 1,
+        }
+        for index, (height, width) in zip(
+            chosen.tolist(), table.sizes[chosen].tolist(), strict=True
         )
     ]
     if folder.annotations is None:

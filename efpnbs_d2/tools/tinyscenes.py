@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
+from efpnbs_d2.data.locate import dataset_root
 from efpnbs_d2.data.tinyscenes import DIFFICULTIES, write_dataset
 
 
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Write the synthetic data set `tinyscenes`.")
     parser.add_argument(
         "--root",
-        default=os.environ.get("DETECTRON2_DATASETS", "datasets"),
+        default=dataset_root(),
         help="folder of data sets (default: $DETECTRON2_DATASETS or datasets)",
     )
     parser.add_argument(

@@ -61,6 +61,14 @@ def test_record_is_detectron2s_standard_dict(write_visdrone):
     assert records[0]["annotations"] == []
 
 
+def test_unusable_images_keep_their_number(write_visdrone):
+    """A result file names images by their place among all of the folder's files."""
+    folder = write_visdrone({"a": b"", "b": b"", "c": b""})
+    (folder / "images" / "a.jpg").unlink()
+    records, _ = load(folder)
+    assert [record["image_id"] for record in records] == [2, 3]
+
+
 def test_ignored_rows_become_crowds_that_name_their_kind(write_visdrone):
     rows = b"1,1,9,9,0,0,0,0\n1,1,9,9,0,11,0,0\n1,1,9,9,0,4,0,0\n1,1,9,9,1,4,0,0\n"
     records, report = load(write_visdrone({"a": rows}))

@@ -129,6 +129,9 @@ class ThresholdAssigner:
         """
         top = peaks.amax(dim=0)
         wanting = peaks == top
+        if self.similarity is not iou:
+            # Exponentials vanish for an object far larger than any prior: all would be its best.
+            wanting &= top > 0
         if self.min_quality is not None:
             wanting &= top >= self.min_quality
         pairs = [torch.zeros(2, 0, dtype=torch.int64, device=priors.device)]

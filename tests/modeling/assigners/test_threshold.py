@@ -153,3 +153,13 @@ def test_wrong_options_are_refused(options, message):
     given = dict(zip(("thresholds", "labels"), RPN_RULE, strict=True)) | options
     with pytest.raises(ValueError, match=message):
         ThresholdAssigner(**given)
+
+
+def test_an_object_like_no_prior_does_not_take_them_all():
+    """3,000 px beside anchors of 6 and 12 px: its NWD is 0 in float32 for every one."""
+    priors = in_grid()
+    objects = torch.tensor([[0.0, 0.0, 3000.0, 3000.0], [8.0, 8.0, 16.0, 16.0]])
+    rule = ThresholdAssigner([0.3, 0.7], [0, -1, 1], similarity="nwd")
+    alone = rule(Boxes(objects[1:]), Boxes(priors))[1]
+    both = rule(Boxes(objects), Boxes(priors))[1]
+    assert torch.equal(both, alone) and 0 < (both == 1).sum() < len(priors) / 4
