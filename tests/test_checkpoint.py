@@ -281,11 +281,16 @@ def test_weights_for_other_anchors_are_refused(tmp_path, caplog):
     with pytest.raises(ValueError, match=ANCHORS_DIFFER + "every box would be wrong"):
         Checkpointer(_detector("head")).load(str(path))
     Checkpointer(_detector("head", size=32)).load(str(path))
-    with caplog.at_level(logging.WARNING):
-        Checkpointer(_detector("head"), backbone_only=True).load(str(path))
-        assert "anchors" not in caplog.text
-        Checkpointer(_detector("head"), starts_training=True).load(str(path))
-    (line,) = [r.getMessage() for r in caplog.records if "anchors" in r.getMessage()]
+
+    def warned():
+        """Of anchors; the folder of this test has them in its name."""
+        of_warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+        return [line for line in of_warnings if "has to learn its boxes" in line]
+
+    Checkpointer(_detector("head"), backbone_only=True).load(str(path))
+    assert warned() == []
+    Checkpointer(_detector("head"), starts_training=True).load(str(path))
+    (line,) = warned()
     assert line.endswith("has to learn its boxes anew")
 
 
