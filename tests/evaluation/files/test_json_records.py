@@ -128,7 +128,11 @@ def test_first_bad_record_is_named(tmp_path, monkeypatch, bad, found, alone):
         ("", "r.json: found '' at its start, expected a JSON list"),
         (
             '{"images": []}',
-            r"r.json: found '{\"images\": \[\]}' at its start, expected a JSON list",
+            "r.json: found an annotation file, which --gt takes, not results",
+        ),
+        (
+            '{"metrics": []}',
+            r"r.json: found '{\"metrics\": \[\]}' at its start, expected a JSON list",
         ),
         ("[", r"r.json:\[0\]: found broken JSON \(Expecting value\)"),
         ("[{}] {}", r"r.json:\[0\]: found '{}' after this record, expected nothing after the"),
