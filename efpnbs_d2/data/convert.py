@@ -85,9 +85,9 @@ def convert_dataset(
     report = ConversionReport(ReadReport(f"{source} {annotations}", strict))
     dataset = _FORMATS[source].read(annotations, images, classes, report, progress)
     if not dataset.images:
-        raise ValueError(
-            f"found no image to convert in {', '.join(images)} ({report.read.summary()})."
-        )
+        # Broken lines, which may come first, are not why.
+        reasons = (p for p in report.read.problems if ": found no " in p)
+        raise ValueError(next(reasons, f"found no image to convert in {', '.join(images)}"))
     with _new_folder(target_folder) as part:
         names = _FORMATS[target].write(dataset, part, report, progress)
         if place_images != "none":

@@ -153,9 +153,10 @@ def _images(
         records[number] = LabelledImage(name, None, record["height"], record["width"], [], keys)
     paths = locate_images((image.name for image in records.values() if image), folders)
     if records and not paths:
+        names = [f" ({image.name}, ...)" for image in records.values() if image]
         raise ValueError(
-            f"found none of the {len(records)} images of {file.path} in {', '.join(folders)}; "
-            "expected the folder that their file names are relative to."
+            f"found none of the {len(records)} images{''.join(names[:1])} of {file.path} in "
+            f"{', '.join(folders)}; expected the folder that their file names are relative to."
         )
     for image in records.values():
         if image is not None:

@@ -163,24 +163,22 @@ def label_files(images: Sequence[LabelledImage], name_of: Callable[[str], str]) 
 def count_lost_keys(dataset: LabelledSet, held: Sequence[str], lost: Counter[str]) -> None:
     """Count what only a COCO JSON can hold.
 
-    Values that reading the target again would bring back are no loss: running ids, the area of
-    the box, a segmentation that is the box, flags that are not set.
+    Ids of images and annotations, which only link the parts of a JSON, are no loss, nor are values
+    that reading the target again would bring back: the area of the box, a segmentation that is the
+    box, flags that are not set.
 
     Args:
         dataset: as it is written, without boxes that were dropped.
         held: keys of an annotation that the target has a place for.
         lost: counts are added here.
     """
-    number = 0
-    # Folders are read by name.
-    for position, image in enumerate(sorted(dataset.images, key=lambda i: i.name), start=1):
-        for key, value in image.keys.items():
-            if (key, value) != ("id", position):
+    for image in dataset.images:
+        for key in image.keys:
+            if key != "id":
                 lost[f"image keys '{key}'"] += 1
         for box in image.boxes:
-            number += 1
             for key, value in box.keys.items():
-                if key in held or _implied(key, value, box, number):
+                if key in held or _implied(key, value, box):
                     continue
                 if key in _FLAGS:
                     lost[f"flags '{key}': like all ignore regions, the boxes have score 0"] += 1
@@ -201,10 +199,10 @@ def without_folder(name: str) -> str:
     return PurePosixPath(name).name
 
 
-def _implied(key: str, value: Any, box: LabelledBox, number: int) -> bool:
+def _implied(key: str, value: Any, box: LabelledBox) -> bool:
     x, y, w, h = box.xywh
     if key == "id":
-        return value == number
+        return True
     if key == "ignored_as":
         return value == box.ignored_as
     if key in _FLAGS:

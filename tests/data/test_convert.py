@@ -336,8 +336,35 @@ def test_a_json_whose_images_are_missing(tmp_path):
     assert noted.pop("image files of another size than the JSON's, which was used") == 1
     assert list(noted.values()) == [1] and "not found" in next(iter(noted))
     (source / "images/a.png").unlink()
-    with pytest.raises(ValueError, match="found none of the 2 images"):
+    with pytest.raises(ValueError, match=r"found none of the 2 images \(a\.png, \.\.\.\) of"):
         run("coco", "yolo", source, tmp_path / "z")
+
+
+@pytest.mark.parametrize("source", ["visdrone", "yolo"])
+def test_a_wrong_folder_of_images_is_an_error_with_the_first_image(tmp_path, source):
+    labels = text_set(tmp_path / "s", source, {"a": "broken", "b": ""})
+    (tmp_path / "empty").mkdir()
+    options = {"annotations": str(labels / LABELS[source]), "classes": CLASSES}
+    with pytest.raises(ValueError) as error:
+        convert_dataset(
+            source, "coco", images=[str(tmp_path / "empty")], output=tmp_path / "c", **options
+        )
+    label, images = labels / LABELS[source] / "a.txt", tmp_path / "empty"
+    assert str(error.value).startswith(f"{label}: found no image a.* in {images}, expected one per")
+    (labels / LABELS[source] / "a.txt").unlink()
+    (labels / LABELS[source] / "b.txt").unlink()
+    with pytest.raises(ValueError, match="^found no image to convert in .*empty$"):
+        convert_dataset(
+            source, "coco", images=[str(tmp_path / "empty")], output=tmp_path / "c", **options
+        )
+
+
+@pytest.mark.parametrize("target", ["visdrone", "yolo"])
+def test_ids_that_count_images_and_boxes_anew_are_no_loss(tmp_path, target):
+    images = [{"id": 2507, "file_name": "a.png", "height": 100, "width": 200, "note": "x"}]
+    entries = [{"category_id": 1, "bbox": [0, 0, 9, 9], "image_id": 2507, "id": 70}]
+    source = coco_set(tmp_path / "s", entries, images=images)
+    assert run("coco", target, source, tmp_path / "t").lost == {"image keys 'note'": 1}
 
 
 @pytest.mark.parametrize("name", ["../a.png", "/tmp/a.png", "..", "a\0.png"])
