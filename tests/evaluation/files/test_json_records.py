@@ -130,6 +130,8 @@ def test_first_bad_record_is_named(tmp_path, monkeypatch, bad, found, alone):
             '{"images": []}',
             "r.json: found an annotation file, which --gt takes, not results",
         ),
+        ('{"info": {},\n"annotations": []}', "found an annotation file, which --gt takes"),
+        ('{"categories": []}', "found an annotation file, which --gt takes"),
         (
             '{"metrics": []}',
             r"r.json: found '{\"metrics\": \[\]}' at its start, expected a JSON list",
