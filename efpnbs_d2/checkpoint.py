@@ -184,7 +184,8 @@ def _parts(keys: Iterable[str]) -> list[str]:
 def read_card(path: str | Path) -> dict[str, Any]:
     """The card of a checkpoint: `class_names` (list of str) and `input` (format, test sizes in px).
 
-    `anchors` as `anchors_of` returns them; older checkpoints have none.
+    `category_ids` are the classes' ids in the annotations of the training; older checkpoints have
+    none. `anchors` as `anchors_of` returns them; older checkpoints have none.
     `score_thresholds` are there once they were chosen: `values` (one a class, None where there was
     nothing to choose by) and how. Empty for a checkpoint that another program wrote.
 

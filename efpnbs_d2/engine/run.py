@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from detectron2.data import MetadataCatalog
 from detectron2.engine import HookBase, create_ddp_model, hooks
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.layers import FrozenBatchNorm2d
@@ -17,6 +18,7 @@ from ..atomic import remove_leftovers
 from ..checkpoint import CARD_KEY, Checkpointer
 from ..data import class_names
 from ..evaluation.evaluator import ProtocolEvaluator
+from ..inference.predictors import category_ids
 from .checkpoint_hooks import BestCheckpointer, Evaluation, PeriodicCheckpointer
 from .classes import check_class_count, check_same_classes
 from .distributed import share_buffers
@@ -82,7 +84,8 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     checkpointer = Checkpointer(
         model,
         options.output_dir,
-        card=card,
+        # Behind the loader, which reads the annotations: before, nobody knows their ids.
+        card={**card, "category_ids": _category_ids(recipe)},
         starts_training=True,
         backbone_only=options.init_backbone_only,
         trainer=trainer,
@@ -225,13 +228,18 @@ def check_best_metric(metric: str, evaluators: Mapping[str, ProtocolEvaluator]) 
 
 
 def describe(recipe: Recipe) -> dict[str, Any]:
-    """The card that checkpoints carry: `class_names` and `input`."""
+    """What is known of the card that checkpoints carry before data are read."""
     if not recipe.train_names:
         raise ValueError(
             "the config names no training data set; set dataloader.train.dataset.names "
             "(yacs: DATASETS.TRAIN)"
         )
     return {"class_names": class_names(recipe.train_names[0]), "input": recipe.input_scale}
+
+
+def _category_ids(recipe: Recipe) -> list[int]:
+    name = recipe.train_names[0]
+    return category_ids(MetadataCatalog.get(name), len(class_names(name)))
 
 
 def check_random_layers(model: nn.Module, *, has_weights: bool) -> None:

@@ -4,6 +4,7 @@ Both config systems have one: `DefaultPredictor(predictor_config(yaml, weights))
 `LazyPredictor(config, weights)`. With the same weights they find the same.
 """
 
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from ..checkpoint import Checkpointer, read_card
 from ..config import add_efpnbs_config, is_lazy
 from .batch import BatchPredictor
 
-__all__ = ["LazyPredictor", "class_names", "load_predictor", "predictor_config"]
+__all__ = ["LazyPredictor", "category_ids", "class_names", "load_predictor", "predictor_config"]
 
 
 def predictor_config(config_file: str | Path, weights: str | Path) -> CfgNode:
@@ -54,7 +55,7 @@ def predictor_config(config_file: str | Path, weights: str | Path) -> CfgNode:
         cfg.MODEL.DEVICE = "cpu"
     if card:
         names = card["class_names"]
-        cfg.DATASETS.TEST = (_catalogue_entry(weights, names),)
+        cfg.DATASETS.TEST = (_catalogue_entry(weights, card),)
         cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(names)
         cfg.INPUT.FORMAT = card["input"]["format"]
         cfg.INPUT.MIN_SIZE_TEST = card["input"]["min_size_test"]
@@ -104,7 +105,7 @@ class LazyPredictor:
         if card:
             names, scale = card["class_names"], card["input"]
             self.cfg.model.roi_heads.num_classes = len(names)
-            self.metadata: Metadata = MetadataCatalog.get(_catalogue_entry(weights, names))
+            self.metadata: Metadata = MetadataCatalog.get(_catalogue_entry(weights, card))
             self.input_format: str = scale["format"]
             self.aug: T.Augmentation = T.ResizeShortestEdge(
                 [scale["min_size_test"]] * 2, scale["max_size_test"]
@@ -152,15 +153,39 @@ def class_names(predictor: Any) -> list[str]:
     return predictor.metadata.get("thing_classes") or [f"class {i}" for i in range(number)]
 
 
+def category_ids(metadata: Any, num_classes: int) -> list[int]:
+    """What each class is called by in files for other programs.
+
+    Args:
+        metadata: of a data set that was loaded, or of a predictor, which has its checkpoint's.
+        num_classes: K.
+
+    Returns:
+        K numbers: the classes' ids in the annotations, or 1 to K where these are not known.
+    """
+    index_of = metadata.get("thing_dataset_id_to_contiguous_id") or {}
+    id_of = {index: number for number, index in index_of.items()}
+    if id_of.keys() != set(range(num_classes)):
+        return list(range(1, num_classes + 1))
+    return [id_of[index] for index in range(num_classes)]
+
+
 def _require_file(config_file: str | Path) -> None:
     if not Path(config_file).is_file():
         raise FileNotFoundError(f"config file {config_file} not found")
 
 
-def _catalogue_entry(weights: str | Path, class_names: list[str]) -> str:
+def _catalogue_entry(weights: str | Path, card: Mapping[str, Any]) -> str:
     """Name of a catalogue entry with the checkpoint's classes."""
+    names = card["class_names"]
     # A name of its own: the catalogue's entry for a data set cannot be changed once set.
-    entry = f"{Path(weights).resolve()}:{len(class_names)}"
+    entry = f"{Path(weights).resolve()}:{len(names)}"
     MetadataCatalog.pop(entry, None)
-    MetadataCatalog.get(entry).set(thing_classes=class_names)
+    MetadataCatalog.get(entry).set(
+        thing_classes=names,
+        # Checkpoints of earlier versions have none.
+        thing_dataset_id_to_contiguous_id={
+            number: index for index, number in enumerate(card.get("category_ids", []))
+        },
+    )
     return entry

@@ -12,7 +12,7 @@ from detectron2.structures import Instances
 from ..checkpoint import read_card
 from ..inference.augmented import AugmentedPredictor
 from ..inference.batch import BatchPredictor, Predict
-from ..inference.predictors import class_names, load_predictor
+from ..inference.predictors import category_ids, class_names, load_predictor
 from ..inference.scene import Scene, read_whole
 from ..inference.thresholds import keep_confident, score_thresholds
 from ..inference.tiled import TiledPredictor
@@ -36,6 +36,7 @@ class Detector:
         tiled: of scenes, by windows; None to read images whole.
         thresholds: the least score of each class.
         class_names: of the K classes.
+        category_ids: of the K classes, in files.
         metadata: of the data set, or of the checkpoint.
         batch_size: images that go through the model at once.
     """
@@ -44,6 +45,7 @@ class Detector:
     tiled: TiledPredictor | None
     thresholds: Sequence[float]
     class_names: Sequence[str]
+    category_ids: Sequence[int]
     metadata: Any
     batch_size: int
 
@@ -150,8 +152,15 @@ def load_detector(
         )
     num_classes = predictor.model.roi_heads.num_classes
     thresholds = score_thresholds(read_card(args.weights), num_classes, min_score)
-    names = class_names(predictor)
-    return Detector(predict, tiled, thresholds, names, predictor.metadata, batch_size)
+    return Detector(
+        predict,
+        tiled,
+        thresholds,
+        class_names(predictor),
+        category_ids(predictor.metadata, num_classes),
+        predictor.metadata,
+        batch_size,
+    )
 
 
 def _augmentation(text: str) -> tuple[list[float], bool]:

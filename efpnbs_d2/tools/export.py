@@ -122,8 +122,10 @@ def _card(weights: str) -> dict[str, Any]:
             f"{weights} has no card (class names and input scale), expected a checkpoint of "
             "train_net.py"
         )
+    # Checkpoints of earlier versions have no ids.
+    classes: dict[str, Any] = {k: card[k] for k in ("class_names", "category_ids") if k in card}
     scale = {key: card["input"][key] for key in ("min_size_test", "max_size_test")}
-    return {"class_names": card["class_names"], **scale}
+    return {**classes, **scale}
 
 
 def _table(agreements: Sequence[Agreement]) -> str:

@@ -82,7 +82,7 @@ def _run(args: argparse.Namespace, processes: Processes) -> int:
         )
     report = processes.together(partial(_predict, run, todo, processes))
     reports = processes.gathered(report)
-    return _conclude(run, sources, reports, detector.class_names) if processes.is_main else 0
+    return _conclude(run, sources, reports) if processes.is_main else 0
 
 
 def _load(args: argparse.Namespace, processes: int, *, show_windows: bool) -> Detector:
@@ -118,16 +118,12 @@ def _predict(run: PredictionRun, todo: Sequence[Source], processes: Processes) -
     return _Report(run.written, run.failed, is_interrupted)
 
 
-def _conclude(
-    run: PredictionRun,
-    sources: Sequence[Source],
-    reports: Sequence[_Report],
-    class_names: Sequence[str],
-) -> int:
+def _conclude(run: PredictionRun, sources: Sequence[Source], reports: Sequence[_Report]) -> int:
     """Write what all processes have found, and say what came of it; returns the exit status."""
     run.records.wait_for(name for report in reports for name in report.written)
     records = RecordsOf(run.records, sources)
-    written = write_files(run.output, records, class_names)
+    classes = run.detector.class_names, run.detector.category_ids
+    written = write_files(run.output, records, *classes)
     done = [len(record.scores) for record in records]
     print(f"{sum(done):,} detections in {len(done)} of {len(sources)} files: {run.output}")
     if done and not any(done):

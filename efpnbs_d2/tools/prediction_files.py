@@ -1,6 +1,6 @@
 """The files for other programs: COCO results, VisDrone's text files, CSV and GeoJSON.
 
-Shapes: R detections of one record. Category numbers count from 1 in the order of the class names.
+Shapes: R detections of one record, K classes.
 """
 
 import csv
@@ -21,7 +21,12 @@ __all__ = ["write_files"]
 _CSV_COLUMNS = "image frame category_id category score left top width height".split()
 
 
-def write_files(output: Path, records: Iterable[Record], class_names: Sequence[str]) -> list[Path]:
+def write_files(
+    output: Path,
+    records: Iterable[Record],
+    class_names: Sequence[str],
+    category_ids: Sequence[int],
+) -> list[Path]:
     """Write everything that was found into files for other programs.
 
     Boxes are left, top, width and height in pixels of the original image.
@@ -29,7 +34,8 @@ def write_files(output: Path, records: Iterable[Record], class_names: Sequence[s
     - detections.json: COCO results; image ids are those of images.json.
     - images.json: a COCO file of the images and categories, without annotations.
     - visdrone/NAME.txt: for each image, or frame of a video, a file as VisDrone's server takes it,
-      the highest score first; empty without detections.
+      the highest score first; empty without detections. Its categories count from 1 in the order
+      of the class names, whatever their ids.
     - detections.csv: a line a detection.
     - detections.geojson: outlines in degrees of longitude and latitude (WGS 84), of the images that
       have a geo-reference; not written if none has.
@@ -38,6 +44,7 @@ def write_files(output: Path, records: Iterable[Record], class_names: Sequence[s
         output: an existing folder.
         records: in the order to write them; iterated several times.
         class_names: K names.
+        category_ids: K numbers, of the same classes.
 
     Returns:
         What was written.
@@ -51,9 +58,9 @@ def write_files(output: Path, records: Iterable[Record], class_names: Sequence[s
         write_atomically(output / name, partial(_write_parts, parts=parts))
         written.append(output / name)
 
-    put("images.json", [json.dumps(_images(records, class_names))])
-    put("detections.json", _listed("[\n", _coco_results(records), "\n]\n"))
-    put("detections.csv", _csv_lines(records, class_names))
+    put("images.json", [json.dumps(_images(records, class_names, category_ids))])
+    put("detections.json", _listed("[\n", _coco_results(records, category_ids), "\n]\n"))
+    put("detections.csv", _csv_lines(records, class_names, category_ids))
     if any(record.georeference is not None for record in records):
         head = '{"type": "FeatureCollection", "features": [\n'
         put("detections.geojson", _listed(head, _features(records, class_names), "\n]}\n"))
@@ -91,7 +98,9 @@ def _listed(head: str, entries: Iterator[Any], tail: str) -> Iterator[str]:
     yield tail
 
 
-def _images(records: Iterable[Record], class_names: Sequence[str]) -> dict[str, Any]:
+def _images(
+    records: Iterable[Record], class_names: Sequence[str], category_ids: Sequence[int]
+) -> dict[str, Any]:
     images = [
         {"file_name": r.file if frame is None else name, "height": r.height, "width": r.width}
         for r in records
@@ -99,34 +108,41 @@ def _images(records: Iterable[Record], class_names: Sequence[str]) -> dict[str, 
     ]
     return {
         "images": [{"id": number, **image} for number, image in enumerate(images, start=1)],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(class_names, start=1)],
+        # In class order, as the text files count them.
+        "categories": [
+            {"id": number, "name": name}
+            for number, name in zip(category_ids, class_names, strict=True)
+        ],
         "annotations": [],
     }
 
 
-def _coco_results(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+def _coco_results(
+    records: Iterable[Record], category_ids: Sequence[int]
+) -> Iterator[dict[str, Any]]:
     first = 1
     for record in records:
         for row, box in enumerate(_left_top_width_height(record)):
             yield {
                 "image_id": first + (record.frame[row] - 1 if record.frame else 0),
-                "category_id": record.classes[row] + 1,
+                "category_id": category_ids[record.classes[row]],
                 "bbox": box,
                 "score": record.scores[row],
             }
         first += len(record.images())
 
 
-def _csv_lines(records: Iterable[Record], class_names: Sequence[str]) -> Iterator[str]:
+def _csv_lines(
+    records: Iterable[Record], class_names: Sequence[str], category_ids: Sequence[int]
+) -> Iterator[str]:
     buffer = io.StringIO()
     lines = csv.writer(buffer)
     lines.writerow(_CSV_COLUMNS)
     for record in records:
         for row, box in enumerate(_left_top_width_height(record)):
             index, frame = record.classes[row], record.frame[row] if record.frame else ""
-            lines.writerow(
-                [record.file, frame, index + 1, class_names[index], record.scores[row], *box]
-            )
+            category = category_ids[index], class_names[index]
+            lines.writerow([record.file, frame, *category, record.scores[row], *box])
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()

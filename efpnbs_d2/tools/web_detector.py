@@ -17,7 +17,7 @@ from ..image_files import IMAGE_SUFFIXES
 from ..inference.batch import BatchPredictor
 from ..inference.drawing import heat_map
 from ..inference.explanation import explain
-from ..inference.predictors import class_names
+from ..inference.predictors import category_ids, class_names
 from ..inference.scene import Scene, open_scene, read_whole
 from ..inference.tiled import TiledPredictor
 from ..tile_corners import tile_corners
@@ -80,6 +80,7 @@ class WebDetector:
 
     Attributes:
         class_names: one name a class.
+        category_ids: one number a class, for files.
         description: the model in a line.
     """
 
@@ -91,6 +92,7 @@ class WebDetector:
         """
         self._predictor = predictor
         self.class_names: Sequence[str] = class_names(predictor)
+        self.category_ids: Sequence[int] = category_ids(predictor.metadata, len(self.class_names))
         self.description = description
 
     def detect(self, path: Path, tiling: Tiling | None, progress: Progress) -> Found:
@@ -151,13 +153,20 @@ class Results:
     counts: list[tuple[str, int]]
 
 
-def write_results(found: Found, min_score: float, names: Sequence[str], folder: Path) -> Results:
+def write_results(
+    found: Found,
+    min_score: float,
+    names: Sequence[str],
+    category_ids: Sequence[int],
+    folder: Path,
+) -> Results:
     """Write a picture, COCO results, CSV, and GeoJSON if the image has a geo-reference.
 
     Args:
         found: in an image whose file is still there.
         min_score: of what is kept.
         names: one name a class.
+        category_ids: one number a class.
         folder: an existing one, for these results alone.
 
     Raises:
@@ -183,7 +192,8 @@ def write_results(found: Found, min_score: float, names: Sequence[str], folder: 
         masks.append((_write_picture(target, heat_map(image, mask)), f"mask of {level}"))
     record.add(kept)
     # VisDrone's folder of text files cannot be downloaded as a file.
-    files = [path for path in write_files(folder, [record], names) if path.is_file()]
+    written = write_files(folder, [record], names, category_ids)
+    files = [path for path in written if path.is_file()]
     counts = np.bincount(np.asarray(classes, dtype=int), minlength=len(names))
     order = np.argsort(-counts, kind="stable")
     return Results(

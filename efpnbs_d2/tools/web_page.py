@@ -48,6 +48,7 @@ class PageDetector(Protocol):
     """What the page needs of a `WebDetector`."""
 
     class_names: Sequence[str]
+    category_ids: Sequence[int]
     description: str
 
     def detect(self, path: Path, tiling: Tiling | None, progress: Progress) -> Found: ...
@@ -179,7 +180,8 @@ def _presentation(detector: PageDetector) -> Callable[..., tuple[Any, ...]]:
         if found is None:  # the slider was moved before anything was detected
             return (gr.skip(),) * 5
         folder = Path(tempfile.mkdtemp(dir=found.path.parent))
-        results = write_results(found, min_score, detector.class_names, folder)
+        classes = detector.class_names, detector.category_ids
+        results = write_results(found, min_score, *classes, folder)
         masks = [(str(path), caption) for path, caption in results.masks]
         return (
             str(results.picture),

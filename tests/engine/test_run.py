@@ -11,7 +11,8 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import DefaultPredictor
 
-from efpnbs_d2.checkpoint import Checkpointer
+from efpnbs_d2.checkpoint import Checkpointer, read_card
+from efpnbs_d2.data import class_names, register_tiny_dataset
 from efpnbs_d2.engine.recipe import LazyRecipe, YacsRecipe
 from efpnbs_d2.engine.run import describe, evaluate_checkpoint, train
 from efpnbs_d2.evaluation.evaluator import ProtocolEvaluator
@@ -30,6 +31,27 @@ def test_a_lazy_run_leaves_all_that_a_user_needs(scenes, small_lazy, tmp_path):
     entries = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
     logged = {key for entry in entries for key in entry}
     assert {"loss_fbsm", "loss_cls", "bbox/AP", "dc_loss/cls_weight/tiny"} <= logged
+
+
+def test_checkpoints_know_the_ids_of_their_annotations(scenes, small_lazy, registry, tmp_path):
+    """Given names say the order of the classes; what ids they have is in the file alone."""
+    (source,) = scenes.rglob("*train*.json")
+    content = json.loads(source.read_text())
+    for entry in content["categories"]:
+        entry["id"] = 100 - 10 * entry["id"]
+    for entry in content["annotations"]:
+        entry["category_id"] = 100 - 10 * entry["category_id"]
+    (tmp_path / "own.json").write_text(json.dumps(content))
+    names = class_names("tinyscenes_train")
+    files = {
+        "annotations": str(tmp_path / "own.json"),
+        "images": f"{scenes}/tinyscenes/images/train",
+    }
+    register_tiny_dataset("own", **files, classes=names)
+    train(LazyRecipe(small_lazy("dataloader.train.dataset.names=own")))
+    card = read_card(tmp_path / "lazy/model_final.pth")
+    ids = {entry["name"]: entry["id"] for entry in content["categories"]}
+    assert card["class_names"] == names and card["category_ids"] == [ids[name] for name in names]
 
 
 def test_a_yacs_run_trains_too(scenes, small_yacs, tmp_path):

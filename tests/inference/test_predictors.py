@@ -9,7 +9,7 @@ from detectron2.data import MetadataCatalog
 from efpnbs_d2.checkpoint import CARD_KEY, read_card
 from efpnbs_d2.engine.cli import load_config
 from efpnbs_d2.engine.recipe import YacsRecipe
-from efpnbs_d2.inference.predictors import predictor_config
+from efpnbs_d2.inference.predictors import category_ids, predictor_config
 
 YAML = Path(__file__).resolve().parents[2] / "configs/yacs/tinyscenes-EFPNBS-R18.yaml"
 CARD = {
@@ -48,6 +48,14 @@ def test_retrained_weights_of_one_name_bring_their_new_classes(tmp_path):
         _save(tmp_path, {**CARD, "class_names": names})
         cfg = predictor_config(YAML, tmp_path / "own.pth")
         assert MetadataCatalog.get(cfg.DATASETS.TEST[0]).thing_classes == names
+
+
+def test_the_card_tells_the_ids_of_the_classes(tmp_path):
+    """One of an earlier version does not: they count from 1."""
+    for known, expected in ({"category_ids": [9, 5]}, [9, 5]), ({}, [1, 2]):
+        _save(tmp_path, {**CARD, **known})
+        cfg = predictor_config(YAML, tmp_path / "own.pth")
+        assert category_ids(MetadataCatalog.get(cfg.DATASETS.TEST[0]), 2) == expected
 
 
 def test_weights_without_a_card_leave_the_yaml_as_it_is(tmp_path):

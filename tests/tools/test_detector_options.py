@@ -19,7 +19,7 @@ from efpnbs_d2.tools.detector_options import (
 )
 
 SCALE = {"format": "BGR", "min_size_test": 0, "max_size_test": 0}
-CARD = {"class_names": ["buoy", "raft"], "input": SCALE}
+CARD = {"class_names": ["buoy", "raft"], "category_ids": [9, 5], "input": SCALE}
 SCENE = ArrayScene(np.random.default_rng(0).integers(0, 256, (90, 150, 3), dtype=np.uint8))
 
 
@@ -46,6 +46,7 @@ def test_without_options_images_are_read_whole(parse):
     detector = load_detector(parse(), 0.0)
     assert isinstance(detector.predict, BatchPredictor) and detector.tiled is None
     assert detector.batch_size == 1 and list(detector.class_names) == ["buoy", "raft"]
+    assert detector.category_ids == [9, 5]
     (found,) = detector.find([SCENE])
     (expected,) = detector.predict([SCENE.image])
     assert len(found) == len(expected) > 0

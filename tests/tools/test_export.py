@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMES = [f"kind {index}" for index in range(8)]
 CARD = {
     "class_names": NAMES,
+    "category_ids": list(range(5, 45, 5)),
     "input": {"format": "BGR", "min_size_test": 100, "max_size_test": 160},
 }
 # What hides Detectron2 and this package from a Python that has both.

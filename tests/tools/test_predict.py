@@ -13,7 +13,7 @@ from PIL import Image
 
 from efpnbs_d2.checkpoint import CARD_KEY
 from efpnbs_d2.inference.thresholds import score_thresholds
-from efpnbs_d2.tools import predict
+from efpnbs_d2.tools import evaluate, predict
 from efpnbs_d2.tools.detector_options import Detector
 from efpnbs_d2.tools.predict import main
 
@@ -48,8 +48,8 @@ def oracle(monkeypatch):
     predicts = Oracle()
 
     def load(args, min_score, *, show_windows):
-        thresholds = score_thresholds({}, 2, min_score)
-        return Detector(predicts, None, thresholds, NAMES, Metadata(), args.batch_size or 1)
+        thresholds, metadata = score_thresholds({}, 2, min_score), Metadata()
+        return Detector(predicts, None, thresholds, NAMES, [5, 9], metadata, args.batch_size or 1)
 
     monkeypatch.setattr(predict, "load_detector", load)
     return predicts
@@ -97,12 +97,32 @@ def test_every_image_gets_a_picture_and_its_detections(oracle, folder, capsys):
     assert cv2.imread(str(folder / "out/pictures" / pictures[0])).shape[1] == 50 * 8
     assert names(folder, "visdrone") == [p.replace(".jpg", ".txt") for p in pictures]
     assert results(folder) == [
-        {"image_id": i, "category_id": 2, "bbox": [1.0, 2.0, 10.0, 6.0], "score": 0.9}
+        {"image_id": i, "category_id": 9, "bbox": [1.0, 2.0, 10.0, 6.0], "score": 0.9}
         for i in (1, 2, 3)
     ]
     out, err = capsys.readouterr()
     assert "scores from 0.5 on" in out and "3 detections in 3 of 3 files" in out
     assert "3/3" in err and "image/s" in err
+
+
+@pytest.mark.parametrize("form", ["detections.json", "visdrone"])
+def test_evaluation_finds_each_class_in_the_annotations_trained_on(oracle, folder, capsys, form):
+    """Their ids are 5 and 9, in both forms of the results; every box is right."""
+    content = {
+        "images": [{"id": 1, "file_name": "b.png", "height": 40, "width": 50}],
+        "categories": [{"id": number, "name": name} for number, name in zip([5, 9], NAMES)],
+        "annotations": [
+            {"id": number, "image_id": 1, "category_id": number, "bbox": box, "area": 60}
+            for number, box in ((9, [1, 2, 10, 6]), (5, [20, 20, 10, 10]))
+        ],
+    }
+    (folder / "gt.json").write_text(json.dumps(content))
+    assert run(folder, f"{folder}/in/b.png", "--min-score", "0.1") == 0
+    files = ["--gt", f"{folder}/gt.json", "--results", f"{folder}/out/{form}"]
+    options = ["--quiet", "--protocol", "coco", "--output", f"{folder}/measured"]
+    assert evaluate.main([*files, *options]) == 0
+    measured = json.loads((folder / "measured/metrics.json").read_text())
+    assert measured["metrics"]["AP"] == pytest.approx(100 if measured["unit"] == "percent" else 1)
 
 
 def test_a_lower_score_lets_more_through(oracle, folder):

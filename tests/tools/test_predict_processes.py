@@ -77,7 +77,7 @@ def be_process(rank, size, port, folder, arguments, oracle):
     os.environ.update({key: str(value) for key, value in (started | there).items()})
 
     def load(args, min_score, *, show_windows):
-        return Detector(oracle, None, oracle.thresholds(rank), NAMES, Metadata(), 1)
+        return Detector(oracle, None, oracle.thresholds(rank), NAMES, [1, 2], Metadata(), 1)
 
     predict.load_detector = load
     status = predict.main(arguments)

@@ -16,6 +16,7 @@ from efpnbs_d2.tools.prediction_records import Record
 
 PROTOCOL = find_protocol("coco")
 NAMES = ["buoy", "raft, large"]
+IDS = [5, 9]
 
 
 def image(name="a", **more):
@@ -53,7 +54,7 @@ def video():
 
 def test_coco_results_fit_their_images(tmp_path, video):
     """Also as pycocotools reads them; ids go on behind the frames of a video."""
-    write_files(tmp_path, [image(), video, empty("b"), image("c")], NAMES)
+    write_files(tmp_path, [image(), video, empty("b"), image("c")], NAMES, IDS)
     truth = COCO(str(tmp_path / "images.json"))
     assert [truth.imgs[i]["file_name"] for i in sorted(truth.imgs)] == [
         "/in/a.png",
@@ -64,16 +65,16 @@ def test_coco_results_fit_their_images(tmp_path, video):
         "/in/c.png",
     ]
     assert truth.imgs[5]["height"] == 30 and truth.imgs[5]["width"] == 60
-    assert [c["name"] for c in truth.dataset["categories"]] == NAMES
+    assert [(c["id"], c["name"]) for c in truth.dataset["categories"]] == list(zip(IDS, NAMES))
     found = truth.loadRes(str(tmp_path / "detections.json"))
     assert [a["image_id"] for a in found.dataset["annotations"]] == [1, 1, 2, 4, 4, 6, 6]
     assert found.anns[1]["bbox"] == [1.0, 2.0, 10.5, 6.0]
-    assert found.anns[1]["category_id"] == 1 and found.anns[1]["score"] == 0.25
-    assert found.anns[5]["bbox"] == [5.0, 5.0, 4.0, 1.0] and found.anns[5]["category_id"] == 2
+    assert found.anns[1]["category_id"] == 5 and found.anns[1]["score"] == 0.25
+    assert found.anns[5]["bbox"] == [5.0, 5.0, 4.0, 1.0] and found.anns[5]["category_id"] == 9
 
 
 def test_our_own_evaluation_reads_both_forms(tmp_path):
-    write_files(tmp_path, [image(), empty("b")], NAMES)
+    write_files(tmp_path, [image(), empty("b")], NAMES, IDS)
     truth = read_ground_truth(str(tmp_path / "images.json"), PROTOCOL)
     found = read_results(str(tmp_path / "detections.json"), truth, PROTOCOL)
     texts = read_results(str(tmp_path / "visdrone"), truth, PROTOCOL)
@@ -85,7 +86,7 @@ def test_our_own_evaluation_reads_both_forms(tmp_path):
 
 
 def test_visdrone_files_are_one_for_each_image_and_frame(tmp_path, video):
-    write_files(tmp_path, [image(), video, empty("b")], NAMES)
+    write_files(tmp_path, [image(), video, empty("b")], NAMES, IDS)
     texts = {path.name: path.read_text() for path in (tmp_path / "visdrone").iterdir()}
     assert sorted(texts) == ["a.txt", "b.txt", "v_000001.txt", "v_000002.txt", "v_000003.txt"]
     assert texts["a.txt"] == ("20.0,20.0,10.0,11.0,0.75,2,-1,-1\n1.0,2.0,10.5,6.0,0.25,1,-1,-1\n")
@@ -95,20 +96,20 @@ def test_visdrone_files_are_one_for_each_image_and_frame(tmp_path, video):
 
 def test_text_files_of_other_images_are_gone_afterwards(tmp_path):
     """A server would count them."""
-    write_files(tmp_path, [image(), image("old")], NAMES)
-    write_files(tmp_path, [image()], NAMES)
+    write_files(tmp_path, [image(), image("old")], NAMES, IDS)
+    write_files(tmp_path, [image()], NAMES, IDS)
     assert [path.name for path in (tmp_path / "visdrone").iterdir()] == ["a.txt"]
 
 
 def test_csv_has_a_line_a_detection(tmp_path, video):
-    write_files(tmp_path, [image(), video, empty("b")], NAMES)
+    write_files(tmp_path, [image(), video, empty("b")], NAMES, IDS)
     with open(tmp_path / "detections.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 5
     assert rows[1] == {
         "image": "/in/a.png",
         "frame": "",
-        "category_id": "2",
+        "category_id": "9",
         "category": "raft, large",
         "score": "0.75",
         "left": "20.0",
@@ -120,7 +121,7 @@ def test_csv_has_a_line_a_detection(tmp_path, video):
 
 
 def test_nothing_found_makes_whole_files(tmp_path):
-    written = write_files(tmp_path, [empty("b")], NAMES)
+    written = write_files(tmp_path, [empty("b")], NAMES, IDS)
     assert json.loads((tmp_path / "detections.json").read_text()) == []
     assert (tmp_path / "detections.csv").read_text().splitlines() == [
         "image,frame,category_id,category,score,left,top,width,height"
@@ -131,7 +132,7 @@ def test_nothing_found_makes_whole_files(tmp_path):
         "detections.csv",
         "visdrone",
     ]
-    assert write_files(tmp_path, [], NAMES)
+    assert write_files(tmp_path, [], NAMES, IDS)
 
 
 def test_geojson_tells_longitude_and_latitude(tmp_path):
@@ -141,7 +142,7 @@ def test_geojson_tells_longitude_and_latitude(tmp_path):
     """
     pytest.importorskip("rasterio")
     place = GeoReference((0.01, 0.0, 10.0, 0.0, -0.01, 50.0), "EPSG:4326")
-    written = write_files(tmp_path, [image("b"), image(georeference=place)], NAMES)
+    written = write_files(tmp_path, [image("b"), image(georeference=place)], NAMES, IDS)
     assert tmp_path / "detections.geojson" in written
     content = json.loads((tmp_path / "detections.geojson").read_text())
     assert content["type"] == "FeatureCollection" and len(content["features"]) == 2
@@ -154,7 +155,7 @@ def test_geojson_tells_longitude_and_latitude(tmp_path):
     assert (x.min(), x.max()) == pytest.approx((10.01, 10.115))
     assert (y.min(), y.max()) == pytest.approx((49.92, 49.98))
     # A later run without such images leaves no old coordinates behind.
-    write_files(tmp_path, [image()], NAMES)
+    write_files(tmp_path, [image()], NAMES, IDS)
     assert not (tmp_path / "detections.geojson").exists()
 
 
@@ -163,7 +164,7 @@ def test_outlines_turn_left_whichever_way_the_rows_go(tmp_path, south):
     """RFC 7946: the shoelace area is positive, also where the first row is the southernmost."""
     pytest.importorskip("rasterio")
     place = GeoReference((0.01, 0.0, 10.0, 0.0, south, 50.0), "EPSG:4326")
-    write_files(tmp_path, [image(georeference=place)], NAMES)
+    write_files(tmp_path, [image(georeference=place)], NAMES, IDS)
     for feature in json.loads((tmp_path / "detections.geojson").read_text())["features"]:
         x, y = np.array(feature["geometry"]["coordinates"][0]).T
         assert (x[:-1] * y[1:] - x[1:] * y[:-1]).sum() > 0

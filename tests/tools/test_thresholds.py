@@ -49,7 +49,7 @@ def oracle(monkeypatch, weights):
 
     def load(args: argparse.Namespace, min_score):
         assert min_score == 0.0
-        return Detector(predict, None, [0.0] * len(names), names, None, 1)
+        return Detector(predict, None, [0.0] * len(names), names, [], None, 1)
 
     monkeypatch.setattr(thresholds, "load_detector", load)
     return records
@@ -77,7 +77,7 @@ def test_what_does_not_fit_is_refused_and_the_weights_stay(oracle, weights, caps
     before = weights.read_bytes()
     assert run(weights, "--dataset", "nowhere") == 1
     assert "no data set is named nowhere" in capsys.readouterr().err
-    other = Detector(None, None, [0.0], ["swimmer"], None, 1)
+    other = Detector(None, None, [0.0], ["swimmer"], [1], None, 1)
     monkeypatch.setattr(thresholds, "load_detector", lambda *_, **__: other)
     assert run(weights, "--dataset", "tinyscenes_val") == 1
     assert "found classes swimmer in the weights" in capsys.readouterr().err

@@ -41,7 +41,7 @@ def instances(scores, height=60, width=80):
 class Oracle:
     """Stands for a `WebDetector`: three objects in any image, and a mask."""
 
-    class_names, description = NAMES, "an oracle & co"
+    class_names, category_ids, description = NAMES, [5, 9], "an oracle & co"
 
     def __init__(self):
         self.tilings = []
@@ -63,14 +63,14 @@ def test_results_are_those_from_the_score_on(tmp_path):
     found = Found(image, instances([0.5, 0.9, 0.4999]), {"p2": np.ones((15, 20))})
     out = tmp_path / "out"
     out.mkdir()
-    results = write_results(found, 0.5, NAMES, out)
+    results = write_results(found, 0.5, NAMES, [5, 9], out)
     assert sorted(results.counts) == [(HOSTILE, 1), ("buoy", 1)]
     files = {path.name: path for path in results.downloads}
     assert set(files) == {"detections.png", "detections.json", "detections.csv", "images.json"}
     records = json.loads(files["detections.json"].read_text())
     assert [(r["category_id"], r["bbox"]) for r in records] == [
-        (1, [0.0, 0.0, 6.0, 6.0]),
-        (2, [1.0, 1.0, 6.0, 6.0]),
+        (5, [0.0, 0.0, 6.0, 6.0]),
+        (9, [1.0, 1.0, 6.0, 6.0]),
     ]
     with open(files["detections.csv"], newline="") as file:
         rows = list(csv.DictReader(file))

@@ -151,7 +151,8 @@ def _by_name(images_json: Path, truth: GroundTruth, category: np.ndarray) -> np.
         return category
     content = json.loads(images_json.read_text())
     categories = content.get("categories", []) if isinstance(content, dict) else []
-    named = {entry["name"]: entry["id"] for entry in categories}
+    # Text files count from 1 in their order, whatever the ids.
+    named = {entry["name"]: number for number, entry in enumerate(categories, start=1)}
     wanted = {name: number for number, name in truth.classes.items()}
     if not named.keys() <= wanted.keys():
         return category
